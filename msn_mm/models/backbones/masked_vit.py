@@ -1,0 +1,248 @@
+"""A vision transformer that computes on the kept patches of each image only.
+
+Legend: B images, C channels, N patches of an image, M kept ones, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from msn_mm.errors import UserError, did_you_mean
+from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
+from msn_mm.models.ops.position import Grid, resample_positions
+from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
+from msn_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class MaskedViT(nn.Module):
+    """timm's ``VisionTransformer`` that drops masked tokens before its first block.
+
+    The network is timm's own, so any of its ViT names or explicit sizes work
+    and its weights load; attention runs through timm's
+    ``scaled_dot_product_attention``.
+
+    Args:
+        name: A timm model name whose class is ``VisionTransformer`` and that has a CLS token.
+        img_size: Side in pixels that the learned positions belong to. Images of
+            any other size get positions resampled from it.
+        patch_size: Side of a patch in pixels; None leaves the named model's own.
+        in_chans: C.
+        drop_path_rate: Stochastic depth, growing linearly with depth up to this rate.
+        checkpointing: Recompute each block in the backward pass: less memory, more time.
+        **vit_args: Further arguments of ``VisionTransformer`` (``embed_dim``,
+            ``depth``, ``num_heads``, ``mlp_ratio``, ...).
+
+    Raises:
+        UserError: For an unknown name, a model that cannot drop tokens, or
+            sizes that do not fit each other.
+    """
+
+    def __init__(
+        self,
+        name: str = "vit_small_patch16_224",
+        img_size: int = 224,
+        patch_size: int | None = None,
+        in_chans: int = 3,
+        drop_path_rate: float = 0.0,
+        checkpointing: bool = False,
+        **vit_args: Any,
+    ) -> None:
+        super().__init__()
+        if patch_size is not None:
+            vit_args["patch_size"] = patch_size
+        self.vit = _build_vit(
+            name,
+            dict(img_size=img_size, in_chans=in_chans, drop_path_rate=drop_path_rate, **vit_args),
+        )
+        self.checkpointing = checkpointing
+        self.in_chans = in_chans
+        self.embed_dim: int = self.vit.embed_dim
+        self.patch_size: Grid = tuple(self.vit.patch_embed.patch_size)
+        self.grid: Grid = tuple(self.vit.patch_embed.grid_size)
+        if min(self.grid) < 1:
+            raise UserError(
+                f"patch_size {self.patch_size[0]} is larger than img_size {img_size}; "
+                "lower the patch size or raise the image size"
+            )
+        self._branches = _key_drop_paths(self.vit)
+
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Patches of an image: (rows, columns); what the patch size does not divide is cut off.
+
+        Raises:
+            UserError: If the image is smaller than one patch.
+        """
+        rows, columns = height // self.patch_size[0], width // self.patch_size[1]
+        if rows < 1 or columns < 1:
+            raise UserError(
+                f"patch_size {self.patch_size[0]} is larger than a view of {height} x {width} "
+                "pixels; lower the patch size or raise the size of the view"
+            )
+        return rows, columns
+
+    def num_tokens(self, size: int, mask_ratio: float = 0.0) -> int:
+        """Tokens that the blocks see of an image of ``size`` x ``size`` pixels, CLS included."""
+        rows, columns = self.grid_of(size, size)
+        return num_kept(rows * columns, mask_ratio) + self.vit.num_prefix_tokens
+
+    def forward(
+        self,
+        images: Tensor,
+        mask_ratio: float = 0.0,
+        keep: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """Encode images.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised; any H and W of at least a patch.
+            mask_ratio: Share of patches to drop, another random set for each image.
+            keep: ``(B, M)`` int64 patch indices to keep, instead of random ones.
+            keys: ``(B,)`` int64. Masks and stochastic depth are then functions
+                of the keys; without them they come from torch's generator.
+
+        Returns:
+            ``(B, D)``: the CLS token after the final norm.
+        """
+        x = self._run_blocks(self._embed(images, mask_ratio, keep, keys), keys)
+        return self.vit.norm(x[:, 0])
+
+    def forward_intermediates(
+        self,
+        images: Tensor,
+        blocks: int = 1,
+        norm: bool = True,
+        mask_ratio: float = 0.0,
+        keep: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the tokens of the last blocks, the last one last.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+            blocks: How many blocks, counted from the end.
+            norm: Apply the final norm to each block's output.
+            mask_ratio: As in :meth:`forward`.
+            keep: As in :meth:`forward`.
+            keys: As in :meth:`forward`.
+
+        Returns:
+            A pair for each block: CLS ``(B, D)`` and patch tokens ``(B, M, D)``.
+
+        Raises:
+            ValueError: If the model does not have that many blocks.
+        """
+        depth = len(self.vit.blocks)
+        if not 1 <= blocks <= depth:
+            raise ValueError(f"blocks is {blocks}; this model has 1 to {depth}")
+        outputs: list[Tensor] = []
+        self._run_blocks(self._embed(images, mask_ratio, keep, keys), keys, outputs)
+        last = [self.vit.norm(x) if norm else x for x in outputs[-blocks:]]
+        return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
+
+    def _embed(
+        self, images: Tensor, mask_ratio: float, keep: Tensor | None, keys: Tensor | None
+    ) -> Tensor:
+        vit = self.vit
+        batch, channels, height, width = images.shape
+        if channels != self.in_chans:
+            raise UserError(
+                f"the images have {channels} channel(s) and the backbone in_chans={self.in_chans}; "
+                "make the two equal"
+            )
+        grid = self.grid_of(height, width)
+        # The convolution ignores the pixels beyond the last whole patch.
+        x = vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        prefix = [vit.cls_token.expand(batch, -1, -1)]
+        if vit.reg_token is not None:
+            prefix.append(vit.reg_token.expand(batch, -1, -1))
+        head = torch.cat(prefix, dim=1)
+        if vit.pos_embed is not None:
+            # The prefix has positions of its own unless the model says otherwise.
+            split = 0 if vit.no_embed_class else vit.num_prefix_tokens
+            x = x + resample_positions(vit.pos_embed[:, split:], self.grid, grid)
+            if split:
+                head = head + vit.pos_embed[:, :split]
+        if keep is None and mask_ratio > 0.0:
+            keep = random_keep(
+                batch, grid[0] * grid[1], mask_ratio, keys=keys, device=images.device
+            )
+        if keep is not None:
+            x = gather_tokens(x, keep)
+        return vit.norm_pre(vit.pos_drop(torch.cat([head.to(x.dtype), x], dim=1)))
+
+    def _run_blocks(
+        self, x: Tensor, keys: Tensor | None, outputs: list[Tensor] | None = None
+    ) -> Tensor:
+        gates: Tensor | None = None
+        if self.training and self._branches:
+            rates = [branch.rate for branch in self._branches]
+            gates = draw_gates(rates, x.shape[0], keys, x.device)
+        for block in self.vit.blocks:
+            run = partial(_run_block, block, gates)
+            if self.checkpointing and self.training and torch.is_grad_enabled():
+                x = checkpoint(run, x, use_reentrant=False)
+            else:
+                x = run(x)
+            if outputs is not None:
+                outputs.append(x)
+        return x
+
+
+def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
+    if gates is not None:
+        for path in (block.drop_path1, block.drop_path2):
+            if isinstance(path, KeyedDropPath):
+                path.gate = gates[path.index]
+    return block(x)
+
+
+def _build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
+    try:
+        entry = timm.models.model_entrypoint(name)
+    except RuntimeError:
+        known = timm.list_models("*vit*")
+        raise UserError(
+            f"timm has no model '{name}' for the backbone.{did_you_mean(name, known)}"
+        ) from None
+    try:
+        vit = entry(pretrained=False, num_classes=0, **vit_args)
+    except TypeError as error:
+        raise UserError(f"timm's '{name}' does not take these arguments: {error}") from None
+    except AssertionError as error:
+        raise UserError(f"the sizes of backbone '{name}' do not fit: {error}") from None
+    needed = {
+        "is a ViT": type(vit) is VisionTransformer,
+        "has a CLS token": getattr(vit, "cls_token", None) is not None,
+        "has plain patch embeddings": hasattr(getattr(vit, "patch_embed", None), "proj"),
+    }
+    missing = [what for what, there in needed.items() if not there]
+    if missing:
+        raise UserError(
+            f"backbone '{name}' ({type(vit).__name__}) cannot drop tokens: MaskedViT needs a timm "
+            f"VisionTransformer that {' and '.join(missing)}, for example 'vit_small_patch16_224'"
+        )
+    return vit
+
+
+def _key_drop_paths(vit: VisionTransformer) -> Sequence[KeyedDropPath]:
+    """Replace timm's DropPath modules by keyed ones; return them in the order of the gates."""
+    branches: list[KeyedDropPath] = []
+    for block in vit.blocks:
+        for attribute in ("drop_path1", "drop_path2"):
+            path = getattr(block, attribute, None)
+            if isinstance(path, DropPath) and path.drop_prob:
+                keyed = KeyedDropPath(float(path.drop_prob), index=len(branches))
+                setattr(block, attribute, keyed)
+                branches.append(keyed)
+    return branches

@@ -1,0 +1,60 @@
+"""Sums over all ranks that autograd can differentiate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        # Every rank's loss depends on every rank's x: the gradient of the sum
+        # of all losses is the sum of all incoming gradients.
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Sum a tensor over all ranks, differentiably; the identity with one process.
+
+    Used under ``DistributedDataParallel``, which averages parameter gradients
+    over ranks, a loss that is the mean over all images gets exactly the
+    gradient of one process on the joint batch.
+    """
+    return x if world_size() == 1 else _AllReduceSum.apply(x)
+
+
+@torch.no_grad()
+def logsumexp_over_ranks(x: Tensor, dim: int) -> Tensor:
+    """``logsumexp`` over a dimension that is split over ranks (equal or unequal parts).
+
+    Args:
+        x: Any shape.
+        dim: The dimension whose entries lie on several ranks.
+
+    Returns:
+        ``x`` without ``dim``, the same on every rank. Not differentiable.
+    """
+    if world_size() == 1:
+        return x.logsumexp(dim)
+    peak = x.amax(dim)
+    dist.all_reduce(peak, op=dist.ReduceOp.MAX)
+    total = (x - peak.unsqueeze(dim)).exp().sum(dim)
+    dist.all_reduce(total)
+    return peak + total.log()
