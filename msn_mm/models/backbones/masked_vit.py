@@ -163,6 +163,7 @@ class MaskedViT(nn.Module):
         grid = self.grid_of(height, width)
         # The convolution ignores the pixels beyond the last whole patch.
         x = vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        assert vit.cls_token is not None  # checked when the model was built
         prefix = [vit.cls_token.expand(batch, -1, -1)]
         if vit.reg_token is not None:
             prefix.append(vit.reg_token.expand(batch, -1, -1))

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from msn_mm.models.ops.distributed import all_reduce_sum, world_size
+from msn_mm.models.ops.distributed import logsumexp_over_ranks, world_size
 from msn_mm.models.ops.sinkhorn import sinkhorn
+from msn_mm.models.ops.statistics import entropy
 from msn_mm.registry import MODELS
 
 
@@ -25,8 +26,8 @@ class MSNTerms(NamedTuple):
     """Scalar: mean over views and images of H(target, anchor prediction)."""
     me_max: Tensor
     """Scalar, unweighted: ln K - H(mean prediction), zero when all prototypes are used alike."""
-    mean_prediction: Tensor
-    """``(K,)`` mean anchor prediction over views, images and ranks; sums to 1."""
+    log_mean_prediction: Tensor
+    """``(K,)`` log of the mean anchor prediction over views, images and ranks."""
     targets: Tensor
     """``(B, K)`` targets of this rank, without gradient; each row sums to 1."""
 
@@ -83,10 +84,10 @@ def msn_loss(
         views = anchors.shape[0] // batch
         per_view = log_prediction.unflatten(0, (views, batch))
         cross_entropy = -(target * per_view).sum(-1).mean()
-        mean_prediction = all_reduce_sum(log_prediction.exp().mean(0)) / world_size()
-        entropy = -torch.special.xlogy(mean_prediction, mean_prediction).sum()
-        me_max = math.log(prototypes.shape[0]) - entropy
-    return MSNTerms(cross_entropy, me_max, mean_prediction, target)
+        joint = math.log(anchors.shape[0] * world_size())
+        log_mean_prediction = logsumexp_over_ranks(log_prediction, dim=0) - joint
+        me_max = math.log(prototypes.shape[0]) - entropy(log_mean_prediction)
+    return MSNTerms(cross_entropy, me_max, log_mean_prediction, target)
 
 
 @MODELS.register_module()

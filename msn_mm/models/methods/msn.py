@@ -149,10 +149,13 @@ class MSN(BaseModel):
         terms = self.loss_module.terms(anchors, targets, self.head.prototypes)
         self.diagnostics = {
             "representations": representations.detach(),
-            "mean_prediction": terms.mean_prediction.detach(),
+            "mean_prediction": terms.log_mean_prediction.detach().exp(),
             "targets": terms.targets,
         }
-        return {**self.loss_module.weigh(terms), **batch_statistics(terms)}
+        return {
+            **self.loss_module.weigh(terms),
+            **batch_statistics(terms.cross_entropy, terms.log_mean_prediction, terms.targets),
+        }
 
     @staticmethod
     def _encode(

@@ -22,7 +22,7 @@ class _AllReduceSum(torch.autograd.Function):
         return x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         # Every rank's loss depends on every rank's x: the gradient of the sum
         # of all losses is the sum of all incoming gradients.
         grad = grad.clone(memory_format=torch.contiguous_format)
@@ -40,21 +40,18 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _AllReduceSum.apply(x)
 
 
-@torch.no_grad()
 def logsumexp_over_ranks(x: Tensor, dim: int) -> Tensor:
-    """``logsumexp`` over a dimension that is split over ranks (equal or unequal parts).
+    """``logsumexp`` over a dimension that is split over ranks, differentiably.
 
     Args:
-        x: Any shape.
+        x: Any shape, finite.
         dim: The dimension whose entries lie on several ranks.
 
     Returns:
-        ``x`` without ``dim``, the same on every rank. Not differentiable.
+        ``x`` without ``dim``, the same on every rank.
     """
     if world_size() == 1:
         return x.logsumexp(dim)
-    peak = x.amax(dim)
+    peak = x.detach().amax(dim)
     dist.all_reduce(peak, op=dist.ReduceOp.MAX)
-    total = (x - peak.unsqueeze(dim)).exp().sum(dim)
-    dist.all_reduce(total)
-    return peak + total.log()
+    return peak + all_reduce_sum((x - peak.unsqueeze(dim)).exp().sum(dim)).log()

@@ -7,12 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from msn_mm.models.losses.msn_loss import MSNTerms
-
 
 @torch.no_grad()
-def batch_statistics(terms: MSNTerms) -> dict[str, Tensor]:
+def batch_statistics(
+    cross_entropy: Tensor, log_mean_prediction: Tensor, targets: Tensor
+) -> dict[str, Tensor]:
     """Scalars of a step that are cheap enough to log at every step.
+
+    Args:
+        cross_entropy: Scalar.
+        log_mean_prediction: ``(K,)``.
+        targets: ``(B, K)``, each row summing to 1.
 
     Returns:
         ``mean_entropy``: H(mean prediction) / ln K, 1 when all prototypes are
@@ -20,12 +25,20 @@ def batch_statistics(terms: MSNTerms) -> dict[str, Tensor]:
         predictions are uniform; ``target_confidence``: mean over images of the
         largest target probability.
     """
-    ln_k = math.log(terms.mean_prediction.numel())
+    ln_k = math.log(log_mean_prediction.numel())
     return {
-        "mean_entropy": 1.0 - terms.me_max.detach() / ln_k,
-        "ce_over_ln_k": terms.cross_entropy.detach() / ln_k,
-        "target_confidence": terms.targets.amax(dim=1).mean(),
+        "mean_entropy": entropy(log_mean_prediction) / ln_k,
+        "ce_over_ln_k": cross_entropy.detach() / ln_k,
+        "target_confidence": targets.amax(dim=1).mean(),
     }
+
+
+def entropy(log_probabilities: Tensor) -> Tensor:
+    """Shannon entropy in nats, from ``(K,)`` log probabilities, differentiable.
+
+    In log space the gradient stays finite where a probability underflows to 0.
+    """
+    return -(log_probabilities.exp() * log_probabilities).sum()
 
 
 @torch.no_grad()

@@ -1,0 +1,151 @@
+"""Say in plain words when a run has collapsed, or is about to, and what to change."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from msn_mm.models.ops.statistics import entropy, feature_std, prototypes_in_use, rank_me
+from msn_mm.registry import HOOKS
+
+
+class Reading(NamedTuple):
+    """What the monitor saw at one check, averaged over the window where noise matters."""
+
+    ce_over_ln_k: float
+    mean_entropy: float
+    prototypes_in_use: int
+    num_prototypes: int
+    feature_std: float
+    rank_me: float
+    best_rank_me: float
+
+
+def diagnose(reading: Reading) -> dict[str, str]:
+    """Return the troubles of a reading: name -> what it means and which knob to turn."""
+    troubles = {}
+    if reading.ce_over_ln_k > 0.98:
+        troubles["uniform predictions"] = (
+            f"the cross-entropy sits at ln K ({reading.ce_over_ln_k:.3f} of it): the anchors "
+            "predict every prototype alike and nothing is learned. Lower the learning rate, "
+            "lengthen the warm-up, or raise head.num_prototypes"
+        )
+    if reading.mean_entropy < 0.5:
+        troubles["few prototypes"] = (
+            f"the mean prediction has {reading.mean_entropy:.2f} of the entropy ln K, with "
+            f"{reading.prototypes_in_use} of {reading.num_prototypes} prototypes in use. Raise "
+            "loss.me_max_weight, or set loss.sinkhorn_iterations=3"
+        )
+    if reading.feature_std < 0.05 or reading.rank_me < 1.5:
+        troubles["constant representation"] = (
+            f"all images get nearly the same representation (spread {reading.feature_std:.3f}, "
+            f"effective rank {reading.rank_me:.1f}). Lower the learning rate or raise "
+            "loss.me_max_weight, and start again: a collapsed encoder rarely recovers"
+        )
+    elif reading.rank_me < 0.4 * reading.best_rank_me:
+        troubles["shrinking representation"] = (
+            f"the effective rank fell from {reading.best_rank_me:.1f} to {reading.rank_me:.1f}; "
+            "a collapse may be near. Lower the learning rate or raise the EMA momentum"
+        )
+    return troubles
+
+
+@HOOKS.register_module()
+class CollapseMonitorHook(Hook):
+    """Log how spread out predictions and representations are, and warn of collapse.
+
+    Every ``interval`` iterations it logs ``prototypes_in_use`` (mean prediction
+    of at least a tenth of 1/K), ``feature_std`` and ``rank_me`` (effective rank,
+    arXiv 2210.02885) of the target's representations, over the last
+    ``window`` batches of this process; the entropy of the mean prediction, the
+    cross-entropy over ln K and the targets' confidence are logged by the model
+    at every step. A trouble is announced when two checks in a row show it, and
+    again whenever it comes back. Appendix D of arXiv 2204.07141 tells why MSN
+    should not collapse; in practice a learning rate that is too high still does it.
+
+    Args:
+        interval: Iterations between checks.
+        window: Batches whose representations and losses enter a check.
+        grace: Share of the run during which a uniform prediction, which every
+            run starts from, is no trouble.
+
+    Raises:
+        ValueError: If interval or window is below 1, or grace outside [0, 1].
+        FloatingPointError: During training, when the loss is not finite.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(self, interval: int = 50, window: int = 8, grace: float = 0.15) -> None:
+        if interval < 1 or window < 1 or not 0.0 <= grace <= 1.0:
+            raise ValueError(
+                f"interval {interval} and window {window} must be at least 1, "
+                f"and grace {grace} in [0, 1]"
+            )
+        self.interval = interval
+        self.window = window
+        self.grace = grace
+        self.announced: set[str] = set()
+        self._previous: set[str] = set()
+        self._best_rank = 0.0
+        self._recent: deque[dict[str, Tensor]] = deque(maxlen=window)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> None:
+        until_check = -(runner.iter + 1) % self.interval
+        if until_check >= self.window:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        seen = dict(model.diagnostics)
+        if outputs is not None:
+            seen["cross_entropy"] = outputs["loss_msn"].detach()
+            seen["loss"] = outputs["loss"].detach()
+        self._recent.append(seen)
+        if until_check == 0:
+            self._check(runner)
+            self._recent.clear()
+
+    def _check(self, runner: Runner) -> None:
+        stack = {key: [seen[key] for seen in self._recent] for key in self._recent[-1]}
+        loss = float(torch.stack(stack["loss"]).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at iteration {runner.iter + 1}: the run has diverged. Lower "
+                "the learning rate, raise the mask ratio, or clip gradients "
+                "(optim_wrapper.clip_grad=dict(max_norm=3.0))"
+            )
+        mean_prediction = torch.stack(stack["mean_prediction"]).mean(0)
+        representations = torch.cat(stack["representations"])
+        ln_k = math.log(mean_prediction.numel())
+        rank = rank_me(representations)
+        self._best_rank = max(self._best_rank, rank)
+        reading = Reading(
+            ce_over_ln_k=float(torch.stack(stack["cross_entropy"]).mean()) / ln_k,
+            mean_entropy=float(entropy(mean_prediction.clamp_min(1e-30).log())) / ln_k,
+            prototypes_in_use=prototypes_in_use(mean_prediction),
+            num_prototypes=mean_prediction.numel(),
+            feature_std=feature_std(representations),
+            rank_me=rank,
+            best_rank_me=self._best_rank,
+        )
+        for name in ("prototypes_in_use", "feature_std", "rank_me"):
+            runner.message_hub.update_scalar(f"train/{name}", getattr(reading, name))
+        troubles = diagnose(reading)
+        if runner.iter + 1 < self.grace * runner.max_iters:
+            troubles.pop("uniform predictions", None)
+        for name in troubles.keys() & self._previous - self.announced:
+            runner.logger.warning(f"Collapse monitor, {name}: {troubles[name]}.")
+        self.announced = (self.announced | self._previous) & troubles.keys()
+        self._previous = set(troubles)

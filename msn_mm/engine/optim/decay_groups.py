@@ -1,0 +1,67 @@
+"""Parameter groups: what is decayed, what is not, and the prototypes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from msn_mm.errors import UserError
+from msn_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class DecayGroupsConstructor:
+    """Sort trainable parameters into at most three groups.
+
+    Weight decay applies to everything but biases, other 1-D parameters and the
+    prototypes. A few large groups keep the optimizer's fused step fast, where
+    MMEngine's ``paramwise_cfg`` makes a group of every parameter.
+
+    Args:
+        optim_wrapper_cfg: ``type``, ``optimizer`` and further arguments of the wrapper.
+        paramwise_cfg: Must be empty; the groups are fixed.
+
+    Raises:
+        UserError: If ``paramwise_cfg`` is given.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        if paramwise_cfg:
+            raise UserError(
+                "optim_wrapper.paramwise_cfg has no effect with DecayGroupsConstructor; "
+                "remove it, or set optim_wrapper.constructor='DefaultOptimWrapperConstructor'"
+            )
+        self.wrapper_cfg = copy.deepcopy(dict(optim_wrapper_cfg))
+        self.optimizer_cfg = dict(self.wrapper_cfg.pop("optimizer"))
+        self.wrapper_cfg.setdefault("type", "GroupOptimWrapper")
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        optimizer = OPTIMIZERS.build(
+            {**self.optimizer_cfg, "params": decay_groups(getattr(model, "module", model))}
+        )
+        return OPTIM_WRAPPERS.build(self.wrapper_cfg, default_args={"optimizer": optimizer})
+
+
+def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Return the non-empty groups ``decay``, ``no_decay`` and ``prototypes``, in this order."""
+    decay: list[nn.Parameter] = []
+    no_decay: list[nn.Parameter] = []
+    prototypes: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.rpartition(".")[2] == "prototypes":
+            prototypes.append(parameter)
+        elif parameter.ndim <= 1 or name.endswith(".bias"):
+            no_decay.append(parameter)
+        else:
+            decay.append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"name": "decay", "params": decay},
+        {"name": "no_decay", "params": no_decay, "weight_decay": 0.0},
+        {"name": "prototypes", "params": prototypes, "weight_decay": 0.0, "clip": False},
+    ]
+    return [group for group in groups if group["params"]]
