@@ -1,3 +1,3 @@
-from msn_mm.engine import hooks, optim
+from msn_mm.engine import hooks, optim, schedulers
 
-__all__ = ["hooks", "optim"]
+__all__ = ["hooks", "optim", "schedulers"]

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.masking import random_keep
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.registry import MODELS
 
@@ -30,6 +31,8 @@ class MSN(BaseModel):
         loss: Config of the loss.
         mask_ratio: Share of patches to drop from each view, by the view's name;
             views that are not named stay whole. The target is never masked.
+        shared_mask: One random mask for all images of a view on this process, as
+            in the released code, instead of one an image.
         data_preprocessor: Config of the preprocessor.
 
     Raises:
@@ -43,12 +46,14 @@ class MSN(BaseModel):
         head: dict,
         loss: dict,
         mask_ratio: dict[str, float] | None = None,
+        shared_mask: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.mask_ratio = dict(mask_ratio or {})
         if self.mask_ratio.get(TARGET):
             raise UserError("model.mask_ratio names the target view: MSN's target is not masked")
+        self.shared_mask = shared_mask
         for name, ratio in self.mask_ratio.items():
             if not 0.0 <= ratio < 1.0:
                 raise UserError(f"model.mask_ratio.{name} is {ratio}; it must lie in [0, 1)")
@@ -157,10 +162,15 @@ class MSN(BaseModel):
             **batch_statistics(terms.cross_entropy, terms.log_mean_prediction, terms.targets),
         }
 
-    @staticmethod
     def _encode(
-        view: dict[str, Tensor], mask_ratio: float, backbone: nn.Module, head: nn.Module
+        self, view: dict[str, Tensor], mask_ratio: float, backbone: nn.Module, head: nn.Module
     ) -> tuple[Tensor, Tensor]:
         """One view group -> representations ``(V * B, D)`` and projections ``(V * B, P)``."""
-        z = backbone(view["images"], mask_ratio=mask_ratio, keys=view.get("key"))
+        images, keys = view["images"], view["key"]
+        keep = None
+        if self.shared_mask and mask_ratio > 0.0:
+            rows, columns = backbone.grid_of(*images.shape[-2:])
+            keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
+            keep = keep.expand(len(images), -1)
+        z = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
         return z, head(z)
