@@ -10,7 +10,7 @@ has not been measured.
 _base_ = ["./_base_/msn.py"]
 
 data_root = "data/cifar10"
-_ops = [
+view_ops = [
     dict(type="HorizontalFlip", p=0.5),
     dict(type="ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8),
     dict(type="Grayscale", p=0.2),
@@ -29,9 +29,9 @@ train_dataloader = dict(
         dataset=dict(_delete_=True, type="CIFAR10", data_root=data_root, split="train"),
         transform=dict(
             views=dict(
-                target=dict(size=32, ops=_ops),
-                anchor=dict(size=32, ops=_ops),
-                focal=dict(size=16, scale=(0.1, 0.4), num=6, ops=_ops),
+                target=dict(size=32, ops=view_ops),
+                anchor=dict(size=32, ops=view_ops),
+                focal=dict(size=16, scale=(0.1, 0.4), num=6, ops=view_ops),
             )
         ),
     )

@@ -1,6 +1,6 @@
 """ImageNet-1K without labels, as 1 target, 1 anchor and 10 focal views an image (C.1)."""
 
-_ops = [
+view_ops = [
     dict(type="HorizontalFlip", p=0.5),
     dict(type="ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, p=0.8),
     dict(type="Grayscale", p=0.2),
@@ -24,9 +24,9 @@ train_dataloader = dict(
         transform=dict(
             type="MultiCrop",
             views=dict(
-                target=dict(size=224, scale=(0.3, 1.0), ops=_ops),
-                anchor=dict(size=224, scale=(0.3, 1.0), ops=_ops),
-                focal=dict(size=96, scale=(0.05, 0.3), num=10, ops=_ops),
+                target=dict(size=224, scale=(0.3, 1.0), ops=view_ops),
+                anchor=dict(size=224, scale=(0.3, 1.0), ops=view_ops),
+                focal=dict(size=96, scale=(0.05, 0.3), num=10, ops=view_ops),
             ),
         ),
     ),

@@ -45,22 +45,22 @@ class StretchedCosine(CosineAnnealingParamScheduler):
         )
 
     @classmethod
-    def build_iter_from_epoch(
+    def build_iter_from_epoch(  # type: ignore[override]
         cls,
-        *args: Any,
+        optimizer: Any,
+        *,
         begin: int = 0,
         end: int = 1_000_000_000,
         by_epoch: bool = True,
         epoch_length: int | None = None,
         **kwargs: Any,
     ) -> StretchedCosine:
-        """Build the schedule in iterations from one that is given in epochs."""
+        """Build the schedule in iterations from one that is given in epochs.
+
+        Raises:
+            ValueError: Without ``by_epoch`` or an epoch's length in iterations.
+        """
         if not by_epoch or not epoch_length:
             raise ValueError("converting to iterations needs by_epoch=True and an epoch_length")
-        return cls(
-            *args,
-            begin=begin * epoch_length,
-            end=end * epoch_length,
-            by_epoch=False,
-            **kwargs,
-        )
+        begin, end = begin * epoch_length, end * epoch_length
+        return cls(optimizer, begin=begin, end=end, by_epoch=False, **kwargs)

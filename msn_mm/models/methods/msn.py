@@ -167,9 +167,9 @@ class MSN(BaseModel):
     ) -> tuple[Tensor, Tensor]:
         """One view group -> representations ``(V * B, D)`` and projections ``(V * B, P)``."""
         images, keys = view["images"], view["key"]
-        keep = None
+        keep: Tensor | None = None
         if self.shared_mask and mask_ratio > 0.0:
-            rows, columns = backbone.grid_of(*images.shape[-2:])
+            rows, columns = self.backbone.grid_of(*images.shape[-2:])
             keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
             keep = keep.expand(len(images), -1)
         z = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
