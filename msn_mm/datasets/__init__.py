@@ -1,0 +1,24 @@
+"""Data sets, samplers, and the transforms that cut views."""
+
+from msn_mm.datasets.collate import multi_view_collate
+from msn_mm.datasets.decode import UnreadableImageError
+from msn_mm.datasets.digits import Digits
+from msn_mm.datasets.image_folder import ImageFolder
+from msn_mm.datasets.keys import SampleKey
+from msn_mm.datasets.labelled_images import EvalCrop, LabelledImages
+from msn_mm.datasets.multi_crop import MultiCrop
+from msn_mm.datasets.multi_view_dataset import MultiViewDataset
+from msn_mm.datasets.sampler import KeyedSampler
+
+__all__ = [
+    "Digits",
+    "EvalCrop",
+    "ImageFolder",
+    "KeyedSampler",
+    "LabelledImages",
+    "MultiCrop",
+    "MultiViewDataset",
+    "SampleKey",
+    "UnreadableImageError",
+    "multi_view_collate",
+]

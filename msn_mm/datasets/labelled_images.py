@@ -1,0 +1,167 @@
+"""Labelled images for validation: what the classifier learns from, and what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as V
+
+from msn_mm.datasets.decode import UnreadableImageError, as_pixels, to_array
+from msn_mm.errors import UserError
+from msn_mm.registry import DATASETS, TRANSFORMS
+
+Transform = Callable[[dict[str, Any]], torch.Tensor]
+
+
+@DATASETS.register_module()
+class LabelledImages(Dataset):
+    """A labelled support set followed by a query set.
+
+    Samples collate with MMEngine's ``default_collate``.
+
+    Args:
+        support: Labelled training images of the low-shot protocol, a data set or
+            its config; ``get_data_info`` gives ``img`` or ``img_path``, and
+            ``gt_label``.
+        query: Images to be classified, likewise.
+        transform: From a sample to uint8 (C, H, W), or its config
+            (:class:`EvalCrop`).
+
+    Raises:
+        UserError: If the two name different classes.
+    """
+
+    def __init__(
+        self,
+        support: Mapping[str, Any] | BaseDataset,
+        query: Mapping[str, Any] | BaseDataset,
+        transform: Mapping[str, Any] | Transform,
+    ) -> None:
+        self.support = DATASETS.build(support) if isinstance(support, Mapping) else support
+        self.query = DATASETS.build(query) if isinstance(query, Mapping) else query
+        self.transform = (
+            TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
+        )
+        classes = [part.metainfo.get("classes") for part in (self.support, self.query)]
+        if None not in classes and tuple(classes[0]) != tuple(classes[1]):
+            odd = sorted(set(classes[0]) ^ set(classes[1]))
+            raise UserError(
+                f"support and query images have different classes, for example '{odd[0]}'"
+                if odd
+                else "support and query images have their classes in different orders"
+            )
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Meta information of the support set, ``classes`` among it where known."""
+        return dict(self.support.metainfo)
+
+    def full_init(self) -> None:
+        """Load the annotations of both parts, if they were told to wait."""
+        self.support.full_init()
+        self.query.full_init()
+
+    def __len__(self) -> int:
+        return len(self.support) + len(self.query)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one image.
+
+        Returns:
+            ``inputs`` uint8 (C, H, W); ``data_samples``: ``index``, ``label``, and
+            ``support`` (True for a support image).
+
+        Raises:
+            UserError: If the image is damaged or has no label: an evaluation
+                never replaces an image in silence.
+        """
+        is_support = index < len(self.support)
+        part = self.support if is_support else self.query
+        info = part.get_data_info(index if is_support else index - len(self.support))
+        if "gt_label" not in info:
+            raise UserError(
+                f"{type(part).__name__} gives no labels; evaluation needs them "
+                "(for a folder with one folder a class: labels='folder')"
+            )
+        try:
+            inputs = self.transform(info)
+        except UnreadableImageError as error:
+            raise UserError(f"{error}; mend or remove it, an evaluation needs all") from error
+        sample = {"index": int(index), "label": int(info["gt_label"]), "support": is_support}
+        return {"inputs": inputs, "data_samples": sample}
+
+
+@TRANSFORMS.register_module()
+class EvalCrop:
+    """Resize, then cut the centre: the fixed view of an evaluation.
+
+    Resampling is torchvision's on Pillow images, which antialiases.
+
+    Args:
+        resize: Side in pixels before the cut; ``None`` leaves the size.
+        crop: Side of the central square; ``None`` cuts nothing.
+        resize_mode: ``short``: the short side becomes ``resize`` (low-shot);
+            ``square``: both sides do (transfer, Appendix C.5).
+        channels: 3 for RGB, 1 for grey.
+        interpolation: ``bicubic`` or ``bilinear``.
+
+    Raises:
+        ValueError: If a number is impossible or a name unknown.
+    """
+
+    def __init__(
+        self,
+        resize: int | None = 256,
+        crop: int | None = 224,
+        resize_mode: str = "short",
+        channels: int = 3,
+        interpolation: str = "bicubic",
+    ) -> None:
+        if resize_mode not in ("short", "square"):
+            raise ValueError(f"EvalCrop: resize_mode must be short or square, got '{resize_mode}'")
+        if interpolation not in ("bicubic", "bilinear"):
+            raise ValueError(
+                f"EvalCrop: interpolation must be bicubic or bilinear, got '{interpolation}'"
+            )
+        if channels not in (1, 3):
+            raise ValueError(f"EvalCrop: channels must be 1 or 3, got {channels}")
+        if any(side is not None and side < 1 for side in (resize, crop)):
+            raise ValueError(f"EvalCrop: sides must be positive, got {resize} and {crop}")
+        if resize is not None and crop is not None and crop > resize:
+            raise ValueError(f"EvalCrop: cannot cut {crop} pixels out of {resize}")
+        self.crop = crop
+        self.size = None
+        if resize is not None:
+            self.size = [resize] if resize_mode == "short" else [resize, resize]
+        self.channels = channels
+        self.interpolation = InterpolationMode(interpolation)
+
+    def __call__(self, results: dict[str, Any]) -> torch.Tensor:
+        """Return the view of one image, uint8 (C, H, W).
+
+        Args:
+            results: ``img`` (uint8 (H, W, C), RGB) or ``img_path``.
+
+        Raises:
+            UnreadableImageError: If the image cannot be decoded.
+            UserError: If the image is smaller than the cut.
+        """
+        pixels = as_pixels(results, self.channels)
+        image = Image.fromarray(pixels if self.channels == 3 else pixels[..., 0])
+        if self.size is not None:
+            image = V.resize(image, self.size, interpolation=self.interpolation)
+        if self.crop is not None:
+            if min(image.size) < self.crop:
+                raise UserError(
+                    f"an image of {image.width} x {image.height} pixels is smaller than the "
+                    f"cut of {self.crop}; set resize"
+                )
+            image = V.center_crop(image, [self.crop, self.crop])
+        return torch.from_numpy(np.ascontiguousarray(to_array(image).transpose(2, 0, 1)))

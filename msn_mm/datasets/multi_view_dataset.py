@@ -1,0 +1,102 @@
+"""Any MMEngine data set, seen as a source of views without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+from torch.utils.data import Dataset
+
+from msn_mm.datasets.decode import UnreadableImageError
+from msn_mm.datasets.keys import REPLACEMENT_STREAM, SampleKey
+from msn_mm.errors import UserError
+from msn_mm.registry import DATASETS, TRANSFORMS
+
+
+@DATASETS.register_module()
+class MultiViewDataset(Dataset):
+    """Wrap a data set: its images go through the transform, its labels go nowhere.
+
+    An image that cannot be read is replaced by another, drawn from the key, so
+    the same one wherever and whenever it happens; the views of the replacement
+    are still drawn from the key that was asked for.
+
+    Args:
+        dataset: A data set whose ``get_data_info`` gives ``img`` (uint8 (H, W, C),
+            RGB) or ``img_path``, or its config. Its own pipeline is not used.
+        transform: What turns ``{"img" | "img_path", "key"}`` into views, or its
+            config (:class:`msn_mm.datasets.MultiCrop`).
+        max_tries: How many images in a row may be unreadable.
+    """
+
+    def __init__(
+        self,
+        dataset: Mapping[str, Any] | BaseDataset,
+        transform: Mapping[str, Any] | Callable[[dict[str, Any]], dict[str, Any]],
+        max_tries: int = 20,
+    ) -> None:
+        if max_tries < 1:
+            raise ValueError(f"max_tries must be 1 or more, got {max_tries}")
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.transform = (
+            TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
+        )
+        self.max_tries = max_tries
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """Meta information of the wrapped data set."""
+        return dict(self.dataset.metainfo)
+
+    def full_init(self) -> None:
+        """Load the wrapped data set's annotations, if it was told to wait."""
+        self.dataset.full_init()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """Return the views of one image.
+
+        Args:
+            key: A :class:`SampleKey`; a plain index counts as seed 0, epoch 0.
+
+        Returns:
+            ``inputs``: what the transform gives; ``data_samples``: ``index`` of the
+            image shown and ``unreadable``, a list of (path, reason) of the images
+            that were to be shown before it.
+
+        Raises:
+            UserError: If ``max_tries`` images in a row are unreadable.
+        """
+        key = SampleKey.of(key)
+        unreadable: list[tuple[str, str]] = []
+        index = int(key)
+        for attempt in range(self.max_tries):
+            info = self.dataset.get_data_info(index)
+            sample = {name: info[name] for name in ("img", "img_path") if name in info}
+            if not sample:
+                raise UserError(
+                    f"{type(self.dataset).__name__} gives neither 'img' nor 'img_path'; "
+                    "choose a data set of images"
+                )
+            try:
+                views = self.transform({**sample, "sample_idx": index, "key": key})
+            except OSError as error:
+                unreadable.append(_describe(error, sample, index))
+                rng = key.generator(attempt, REPLACEMENT_STREAM)
+                index = int(rng.integers(len(self)))
+                continue
+            return {"inputs": views, "data_samples": {"index": index, "unreadable": unreadable}}
+        path, reason = unreadable[-1]
+        raise UserError(
+            f"{self.max_tries} images in a row cannot be read, the last of them {path} ({reason}); "
+            "remove the damaged files"
+        )
+
+
+def _describe(error: OSError, sample: dict[str, Any], index: int) -> tuple[str, str]:
+    if isinstance(error, UnreadableImageError):
+        return error.path, error.reason
+    return str(sample.get("img_path", f"number {index}")), str(error)

@@ -1,0 +1,16 @@
+"""Augmentations in two halves: numbers drawn in the worker, pixels changed on the device."""
+
+from msn_mm.datasets.view_ops.base import ViewOp
+from msn_mm.datasets.view_ops.blur import GaussianBlur
+from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale
+from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
+
+__all__ = [
+    "ColorJitter",
+    "GaussianBlur",
+    "Grayscale",
+    "HorizontalFlip",
+    "Rotation",
+    "Shear",
+    "ViewOp",
+]

@@ -1,0 +1,81 @@
+"""What a view operation is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+
+class ViewOp(ABC):
+    """An augmentation cut in two.
+
+    :meth:`draw` runs in the data worker and returns a few numbers, which travel
+    with the uint8 crop. :meth:`apply` runs on the model's device on a whole
+    batch and is a pure function of images and numbers: it knows nothing of how
+    the operation was configured, so views of one size share one pass.
+
+    The numbers stay on the host. ``apply`` therefore decides which rows need
+    work, and builds its small coefficient tensors, without a wait for the
+    device.
+
+    Attributes:
+        width: How many numbers describe one application (n).
+    """
+
+    width: ClassVar[int]
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the numbers of one view.
+
+        Args:
+            rng: Generator of this view; the operation draws what it needs from it.
+
+        Returns:
+            float32 (n,). Whether the operation acts at all is part of the numbers.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def apply(images: Tensor, params: Tensor) -> Tensor:
+        """Change a batch of views; ``images`` may be changed in place.
+
+        Args:
+            images: float32 (N, C, S, S) in [0, 1].
+            params: float32 (N, n), on the host.
+
+        Returns:
+            float32 (N, C, S, S) in [0, 1].
+        """
+
+    @abstractmethod
+    def reference(self) -> Callable[[Image.Image], Image.Image]:
+        """Return torchvision's own transform of the same distribution, for PIL images."""
+
+
+def check_probability(p: float, op: str) -> float:
+    """Return ``p`` if it is a probability, else raise ``ValueError``."""
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"{op}: p must lie in [0, 1], got {p}")
+    return float(p)
+
+
+def rows_where(condition: Tensor, device_of: Tensor) -> Tensor | None:
+    """Return the rows (int64, on the device of ``device_of``) where ``condition`` holds.
+
+    Args:
+        condition: bool (N,), on the host.
+        device_of: Tensor whose device the indices are wanted on.
+
+    Returns:
+        (M,) indices, or ``None`` where no row is meant.
+    """
+    rows = condition.nonzero().flatten()
+    if rows.numel() == 0:
+        return None
+    return rows.to(device_of.device, non_blocking=True)

@@ -1,0 +1,148 @@
+"""``results.json``, the file that every tool leaves, and the table that it prints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import msn_mm
+
+
+def write_results(
+    path: str | Path,
+    tool: str,
+    config: str | None,
+    checkpoint: str | Path | None,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write one tool's results as JSON, whole or not at all.
+
+    Args:
+        path: File to write; its directory is made.
+        tool: Name of the tool.
+        config: The config as the user named it.
+        checkpoint: The checkpoint as the user named it; its SHA-256 is taken
+            when the file exists.
+        settings: What the numbers depend on.
+        metrics: The numbers; accuracies in percent. NaN and infinities, which
+            JSON lacks, become null.
+        seconds: Duration of the work.
+
+    Returns:
+        What was written.
+    """
+    path = Path(path)
+    file = None if checkpoint is None else Path(checkpoint)
+    content = {
+        "tool": tool,
+        "config": config,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "checkpoint_sha256": sha256(file) if file is not None and file.is_file() else None,
+        "settings": to_json(settings),
+        "metrics": to_json(metrics),
+        "environment": environment(),
+        "seconds": to_json(round(float(seconds), 3)),
+    }
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    return content
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware that results may depend on; nothing that names a machine."""
+    packages = ("torch", "torchvision", "mmengine", "mmpretrain", "timm", "cyanure", "numpy")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "msn_mm": msn_mm.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu_count": os.cpu_count(),
+        "device": device,
+    }
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside ``path``, then rename it there: no reader sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp grants the owner alone; a result has the rights of any new file
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def to_json(value: Any) -> Any:
+    """Turn tensors, arrays, numpy scalars and paths into what JSON holds."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    return str(value)
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a plain-text table: first column to the left, the others to the right.
+
+    Raises:
+        ValueError: A row has another number of cells than the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"a row has {len(row)} cells and the header {len(header)}")
+    widths = [max(len(cells[i]) for cells in (header, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "  ".join([first, *rest]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,227 @@
+"""The picture of a training: loss, use of the prototypes, accuracy."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from msn_mm.errors import UserError
+from msn_mm.utils.results import write_atomically
+
+# Okabe & Ito's palette, told apart with any kind of colour vision
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+
+Curve = list[tuple[float, float]]
+
+
+@dataclass
+class History:
+    """Logged scalars of a run, by name, as (time, value) in order.
+
+    Attributes:
+        train: Scalars of the training steps.
+        val: Scalars of the validations.
+        unit: What times count: ``epoch`` (training steps lie at fractions) or
+            ``iteration``, for runs whose log knows no epochs.
+    """
+
+    train: dict[str, Curve] = field(default_factory=dict)
+    val: dict[str, Curve] = field(default_factory=dict)
+    unit: str = "epoch"
+
+
+def find_scalars(work_dir: str | Path) -> list[Path]:
+    """Return MMEngine's scalar logs of all runs in a directory, oldest first.
+
+    A resumed training writes a directory of its own, named by its start.
+    """
+    return sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
+
+
+def read_history(paths: Iterable[str | Path]) -> History:
+    """Read MMEngine's ``scalars.json`` logs, one JSON object a line, into curves.
+
+    Where a resumed run repeats steps of the one before it, the later value
+    counts. A line cut off by a kill is passed over.
+
+    Args:
+        paths: The logs, oldest first.
+
+    Raises:
+        UserError: A log does not exist.
+    """
+    train: dict[str, dict[float, float]] = {}
+    val: dict[str, dict[float, float]] = {}
+    epochs = False
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UserError(f"no scalar log at '{path}'; train first, or name a run's directory")
+        records = [record for record in map(_parse, path.read_text().splitlines()) if record]
+        steps_per_epoch = _steps_per_epoch(records)
+        epochs = epochs or steps_per_epoch is not None
+        for record in records:
+            # MMEngine logs a training step with its iteration, a validation
+            # with the number of epochs as its step
+            if "iter" in record:
+                chosen, at = train, record["iter"] / (steps_per_epoch or 1.0)
+            else:
+                chosen, at = val, record.get("step", 0)
+            for name, value in record.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    chosen.setdefault(name, {})[float(at)] = float(value)
+    return History(_in_order(train), _in_order(val), "epoch" if epochs else "iteration")
+
+
+def plot_training_curves(
+    scalars: str | Path | Sequence[str | Path],
+    out: str | Path,
+    num_prototypes: int | None = None,
+    baselines: dict[str, float] | None = None,
+    title: str | None = None,
+) -> History:
+    """Draw loss, mean-prediction entropy and low-shot accuracy over epochs.
+
+    Args:
+        scalars: One or several ``scalars.json`` logs of MMEngine.
+        out: PNG to write.
+        num_prototypes: K; draws ln K, where the cross-entropy of a collapsed
+            (uniform) output lies.
+        baselines: Accuracy in percent of raw pixels by low-shot column (``"1"``,
+            ``"5"``, ``"knn"``), drawn as dotted lines of that column's colour.
+        title: Title of the picture.
+
+    Returns:
+        The curves that were read.
+
+    Raises:
+        UserError: A log does not exist or has no loss in it.
+    """
+    paths = [scalars] if isinstance(scalars, str | Path) else list(scalars)
+    history = read_history(paths)
+    if "loss" not in history.train:
+        raise UserError(f"'{paths[0] if paths else out}' has no logged loss to draw")
+    accuracies = {
+        name: curve
+        for name, curve in history.val.items()
+        if name == "knn/top1" or (name.startswith("lowshot/") and name.endswith("_top1"))
+    }
+    panels = 3 if accuracies else 2
+    figure = Figure(figsize=(4.4 * panels, 3.7), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _draw_loss(axes[0], history, num_prototypes)
+    _draw_entropy(axes[1], history)
+    if accuracies:
+        _draw_accuracy(axes[2], accuracies, baselines or {})
+    end = max(curve[-1][0] for curve in (*history.train.values(), *accuracies.values()))
+    for axis in axes:
+        axis.set_xlabel(history.unit)
+        axis.set_xlim(0, end)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axis.set_axisbelow(True)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(Path(out), buffer.getvalue())
+    return history
+
+
+def _draw_loss(axis: Axes, history: History, num_prototypes: int | None) -> None:
+    axis.set_title("loss", fontsize=10)
+    axis.set_ylabel("nats")
+    lines = (("loss", "total", GREY), ("loss_msn", "cross-entropy", BLUE))
+    drawn = [
+        (history.train[key], label, colour) for key, label, colour in lines if key in history.train
+    ]
+    for curve, label, colour in drawn:
+        _line(axis, curve, colour, label)
+    if num_prototypes is not None:
+        level = math.log(num_prototypes)
+        axis.axhline(level, color=ORANGE, linestyle="--", linewidth=1.2)
+        axis.annotate(
+            f"ln {num_prototypes} = {level:.2f}: uniform output (collapse)",
+            (0.99, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7.5,
+            color=ORANGE,
+        )
+    axis.margins(y=0.1)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _draw_entropy(axis: Axes, history: History) -> None:
+    axis.set_title("prototypes used alike", fontsize=10)
+    axis.set_ylabel("entropy of the mean prediction / ln K")
+    if "mean_entropy" in history.train:
+        _line(axis, history.train["mean_entropy"], GREEN)
+    else:
+        axis.text(0.5, 0.5, "not logged", transform=axis.transAxes, ha="center", color=GREY)
+    axis.set_ylim(0, 1.03)
+
+
+def _draw_accuracy(axis: Axes, accuracies: dict[str, Curve], baselines: dict[str, float]) -> None:
+    axis.set_title("frozen features", fontsize=10)
+    axis.set_ylabel("top-1 accuracy (%)")
+    colours = (BLUE, ORANGE, GREEN, PURPLE)
+    for colour, (name, curve) in zip(colours, accuracies.items(), strict=False):
+        column = "knn" if name.startswith("knn") else name.split("/")[1].split("_")[0]
+        plural = "s" if column != "1" else ""
+        label = "k-NN, all labels" if column == "knn" else f"{column} label{plural} a class"
+        marker = "o" if len(curve) < 40 else ""
+        axis.plot(
+            *zip(*curve, strict=True),
+            color=colour,
+            linewidth=1.6,
+            label=label,
+            marker=marker,
+            markersize=3,
+        )
+        if column in baselines:
+            axis.axhline(baselines[column], color=colour, linestyle=":", linewidth=1.2)
+    if baselines:
+        axis.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label="raw pixels")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _line(axis: Axes, curve: Curve, colour: str, label: str | None = None) -> None:
+    axis.plot(*zip(*curve, strict=True), color=colour, linewidth=1.4, label=label)
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _steps_per_epoch(records: list[dict[str, Any]]) -> float | None:
+    """Iterations an epoch, from lines that carry both; None where no line does.
+
+    A line of epoch e (from 1) has an iteration in ((e - 1) n, e n], so n is
+    bounded from both sides; more lines make the bounds tighter.
+    """
+    pairs = [(r["iter"], r["epoch"]) for r in records if r.get("iter") and r.get("epoch")]
+    if not pairs:
+        return None
+    lowest = max(step / epoch for step, epoch in pairs)
+    highest = min(((step - 1) / (epoch - 1) for step, epoch in pairs if epoch > 1), default=lowest)
+    return float(math.ceil(lowest)) if math.ceil(lowest) <= highest else max(lowest, 1.0)
+
+
+def _in_order(curves: dict[str, dict[float, float]]) -> dict[str, Curve]:
+    return {name: sorted(points.items()) for name, points in curves.items()}

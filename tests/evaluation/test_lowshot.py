@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import logsumexp
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from msn_mm.errors import UserError
+from msn_mm.evaluation import center_and_normalize, fit_logistic_regression, low_shot_accuracy
+
+
+def _gaussians(
+    classes: int, per_class: int, dim: int = 12, spread: float = 1.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).normal(size=(classes, dim)) * 2
+    labels = np.repeat(np.arange(classes), per_class)
+    return centres[labels] + spread * rng.normal(size=(len(labels), dim)), labels
+
+
+def _objective(weights: np.ndarray, x: np.ndarray, y: np.ndarray, lambd: float) -> float:
+    logits = x @ weights
+    nll = logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]
+    return float(nll.mean() + lambd / (2 * len(y)) * (weights**2).sum())
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("lambd", [0.0025, 0.5])
+def test_agrees_with_scikit_learn_on_the_same_objective(classes: int, lambd: float) -> None:
+    features, labels = _gaussians(classes, 8)
+    x = center_and_normalize(features)
+    ours = fit_logistic_regression(x, labels, lambd, tol=1e-9, max_epochs=20000)
+    # scikit-learn: C * sum CE + ||W||^2 / 2; for two classes a single vector,
+    # the difference of the two columns
+    reference = LogisticRegression(
+        C=(2 if classes == 2 else 1) / lambd, fit_intercept=False, tol=1e-10, max_iter=20000
+    ).fit(x, labels)
+    weights = reference.coef_.T
+    if classes == 2:
+        weights = np.concatenate([-weights / 2, weights / 2], axis=1)
+    np.testing.assert_allclose(ours.weights, weights, atol=2e-3 * np.abs(weights).max())
+    query = center_and_normalize(_gaussians(classes, 50, spread=2.0, seed=1)[0])
+    assert np.array_equal(ours.predict(query), reference.predict(query))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_default_tolerance_reaches_the_optimum_to_a_thousandth(classes: int) -> None:
+    features, labels = _gaussians(classes, 5, spread=2.0)
+    x = center_and_normalize(features)
+    ours = _objective(fit_logistic_regression(x, labels, 0.05).weights, x, labels, 0.05)
+    exact = fit_logistic_regression(x, labels, 0.05, tol=1e-10, max_epochs=20000)
+    best = _objective(exact.weights, x, labels, 0.05)
+    assert best <= ours <= best * 1.0015
+
+
+def test_labels_need_not_count_from_zero() -> None:
+    features, labels = _gaussians(3, 6)
+    x = center_and_normalize(features)
+    names = np.array([4, 17, 1000])
+    shifted = fit_logistic_regression(x, names[labels])
+    plain = fit_logistic_regression(x, labels)
+    np.testing.assert_array_equal(shifted.weights, plain.weights)
+    np.testing.assert_array_equal(shifted.predict(x), names[plain.predict(x)])
+    two = labels < 2
+    assert set(fit_logistic_regression(x[two], names[labels[two]]).predict(x)) == {4, 17}
+
+
+def test_accuracy_of_separable_classes_noise_and_the_layout_of_the_result() -> None:
+    support, support_labels = _gaussians(4, 20, spread=0.05)
+    query, query_labels = _gaussians(4, 10, spread=0.05, seed=1)
+    result = low_shot_accuracy(support, support_labels, query, query_labels, splits=4)
+    assert list(result) == ["1", "2", "5"]
+    for value in result.values():
+        assert value == {"top1_mean": 100.0, "top1_std": 0.0, "top1": [100.0] * 4}
+    noise = np.random.default_rng(0).normal(size=(len(query), support.shape[1]))
+    chance = low_shot_accuracy(support, support_labels, noise, query_labels, [5], splits=8)["5"]
+    assert 5 < chance["top1_mean"] < 45
+    assert chance["top1_std"] == pytest.approx(np.std(chance["top1"], ddof=1))
+    assert chance["top1_mean"] == pytest.approx(np.mean(chance["top1"]))
+
+
+def test_same_seed_same_numbers_and_another_seed_other_splits() -> None:
+    support, support_labels = _gaussians(4, 20, spread=3.0)
+    query, query_labels = _gaussians(4, 30, spread=3.0, seed=1)
+
+    def run(seed: int) -> dict:
+        return low_shot_accuracy(
+            support, support_labels, query, query_labels, [2], splits=5, seed=seed
+        )
+
+    assert run(0) == run(0)
+    assert run(0)["2"]["top1"] != run(1)["2"]["top1"]
+
+
+def test_too_many_shots_fails_before_any_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    support, support_labels = _gaussians(3, 4)
+    monkeypatch.setattr("msn_mm.evaluation.lowshot.fit_logistic_regression", pytest.fail)
+    with pytest.raises(UserError, match="ask for at most 4"):
+        low_shot_accuracy(support, support_labels, support, support_labels, [1, 5])
+
+
+def test_wrong_arguments() -> None:
+    x, y = _gaussians(2, 3)
+    with pytest.raises(UserError, match="at least 2 classes"):
+        fit_logistic_regression(x, np.zeros(6, dtype=int))
+    with pytest.raises(ValueError, match="lambd"):
+        fit_logistic_regression(x, y, lambd=0)
+    with pytest.raises(ValueError, match="do not fit"):
+        fit_logistic_regression(x, y[:3])
+    with pytest.raises(ValueError, match="splits"):
+        low_shot_accuracy(x, y, x, y, splits=0)
+    with pytest.raises(ValueError, match="images_per_class"):
+        low_shot_accuracy(x, y, x, y, [])
+
+
+def test_raw_pixels_of_real_digits() -> None:
+    digits = load_digits()
+    pixels = np.stack(
+        [
+            np.asarray(
+                Image.fromarray((image * 255 / 16).astype(np.uint8)).resize(
+                    (32, 32), Image.Resampling.BICUBIC
+                )
+            ).reshape(-1)
+            for image in digits.images
+        ]
+    )
+    order = np.random.default_rng(0).permutation(len(pixels))
+    query, support = order[:500], order[500:]
+    result = low_shot_accuracy(
+        pixels[support], digits.target[support], pixels[query], digits.target[query], splits=20
+    )
+    means = [result[n]["top1_mean"] for n in ("1", "2", "5")]
+    np.testing.assert_allclose(means, [64, 76.5, 85], atol=4)
+    assert means[0] < means[1] < means[2]
