@@ -1,0 +1,150 @@
+"""One global batch, whatever the number of processes.
+
+A config states the batch that an optimizer step sums over (``global_batch_size``)
+and the batch that its learning rate is stated for (``base_batch_size``). What
+one process loads, and the learning rate, follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from msn_mm.errors import UserError
+
+# Batch norm and the mean prediction have no meaning on a single image.
+MIN_PROCESS_BATCH = 2
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How many images go where.
+
+    Attributes:
+        world_size: number of processes.
+        process_batch: images that one process loads for one forward pass.
+        accumulation: forward passes summed before one optimizer step.
+        global_batch: images that one optimizer step sums over; equal to
+            ``world_size * process_batch * accumulation``.
+        lr_scale: factor on the learning rates that the config states.
+    """
+
+    world_size: int
+    process_batch: int
+    accumulation: int
+    global_batch: int
+    lr_scale: float
+
+    @property
+    def micro_batch(self) -> int:
+        """Images that one forward pass sees over all processes."""
+        return self.world_size * self.process_batch
+
+    def warnings(self) -> list[str]:
+        """Return what a user ought to know about this plan, one sentence an entry."""
+        if self.accumulation == 1:
+            return []
+        return [
+            f"accumulation = {self.accumulation}: the gradient sums over {self.global_batch} "
+            f"images, but batch norm, Sinkhorn and the mean prediction see only the "
+            f"{self.micro_batch} images of one micro-batch, so this is not the same training "
+            f"as a real batch of {self.global_batch}."
+        ]
+
+
+def resolve_batch(cfg: Config, world_size: int) -> BatchPlan:
+    """Work out the batch of each process and the learning rate's factor.
+
+    Without ``global_batch_size`` the process batch is the one that
+    ``train_dataloader.batch_size`` states. Without ``base_batch_size`` the
+    learning rate stays as written.
+
+    Args:
+        cfg: the config; not changed.
+        world_size: number of processes.
+
+    Raises:
+        UserError: when the numbers are no positive integers, the global batch
+            does not divide, or a process would get fewer than two images.
+    """
+    accumulation = _positive(cfg.get("accumulation", 1), "accumulation")
+    passes = world_size * accumulation
+    stated = cfg.get("global_batch_size")
+    if stated is None:
+        loader = cfg.get("train_dataloader") or {}
+        process_batch = _positive(loader.get("batch_size"), "train_dataloader.batch_size")
+        global_batch = process_batch * passes
+    else:
+        global_batch = _positive(stated, "global_batch_size")
+        if global_batch % passes:
+            raise UserError(
+                f"global_batch_size={global_batch} does not divide into {_spell(passes, cfg)}; "
+                f"the nearest that does is {_nearest(global_batch, passes)}"
+            )
+        process_batch = global_batch // passes
+    if process_batch < MIN_PROCESS_BATCH:
+        raise UserError(
+            f"a batch of {global_batch} over {_spell(passes, cfg)} leaves {process_batch} image a "
+            f"process; batch norm needs at least {MIN_PROCESS_BATCH}: set global_batch_size to "
+            f"{MIN_PROCESS_BATCH * passes} or more"
+        )
+    base = cfg.get("base_batch_size")
+    scale = 1.0 if base is None else global_batch / _positive(base, "base_batch_size")
+    return BatchPlan(world_size, process_batch, accumulation, global_batch, scale)
+
+
+def apply_batch(cfg: Config, plan: BatchPlan) -> None:
+    """Write a plan into ``cfg``, in place.
+
+    Sets the dataloader's batch and the accumulation, and scales the learning
+    rate together with every absolute end value of its schedulers. The stated
+    batches become the real ones, so applying a plan to a config that was
+    resolved before changes nothing.
+    """
+    if cfg.get("train_dataloader") is not None:
+        cfg.train_dataloader["batch_size"] = plan.process_batch
+    wrapper = cfg.get("optim_wrapper")
+    if wrapper is not None:
+        wrapper["accumulative_counts"] = plan.accumulation
+        optimizer = wrapper.get("optimizer") or {}
+        if plan.lr_scale != 1.0:
+            _scale(optimizer, "lr", plan.lr_scale)
+            for scheduler in _schedulers(cfg):
+                if str(scheduler.get("type", "")).endswith("LR"):
+                    _scale(scheduler, "eta_min", plan.lr_scale)
+    if "global_batch_size" in cfg:
+        cfg["global_batch_size"] = plan.global_batch
+    if "base_batch_size" in cfg:
+        cfg["base_batch_size"] = plan.global_batch
+
+
+def _schedulers(cfg: Config) -> list[Mapping[str, Any]]:
+    schedulers = cfg.get("param_scheduler") or []
+    return [schedulers] if isinstance(schedulers, Mapping) else list(schedulers)
+
+
+def _scale(node: Any, key: str, factor: float) -> None:
+    if node.get(key) is not None:
+        node[key] = node[key] * factor
+
+
+def _positive(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"{name} must be a positive whole number, not {value!r}")
+    return value
+
+
+def _nearest(batch: int, passes: int) -> int:
+    below, above = batch // passes * passes, -(-batch // passes) * passes
+    near = below if batch - below < above - batch else above
+    return max(near, MIN_PROCESS_BATCH * passes)
+
+
+def _spell(passes: int, cfg: Config) -> str:
+    accumulation = cfg.get("accumulation", 1)
+    processes = passes // accumulation
+    word = "process" if processes == 1 else "processes"
+    return f"{processes} {word}" + (f" x accumulation {accumulation}" if accumulation > 1 else "")

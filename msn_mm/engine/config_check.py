@@ -1,0 +1,273 @@
+"""Mistakes in a config, found early and told in one line with the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from msn_mm import registry as registries
+from msn_mm.errors import UserError, did_you_mean
+
+# Top-level keys that the launcher reads; the others are the Runner's arguments.
+LAUNCH_KEYS = ("global_batch_size", "accumulation", "base_batch_size", "data_root")
+# Top-level keys that the Runner reads from its whole config.
+_RUNNER_EXTRAS = (
+    "model_wrapper_cfg",
+    "find_unused_parameters",
+    "sync_bn",
+    "compile",
+    "custom_imports",
+    "runner_type",
+    "vis_backends",
+)
+# A key as near as this to a known one is taken for a misspelling of it.
+_MISSPELT = 0.85
+_VIEW_KEYS = ("size", "scale", "ratio", "num", "ops")
+_LOADER_EXTRAS = ("type", "num_batch_per_epoch", "dataset", "sampler", "batch_sampler")
+
+
+def known_top_keys() -> set[str]:
+    """Return every top-level key that has a meaning in a config."""
+    runner = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+    return runner | set(LAUNCH_KEYS) | set(_RUNNER_EXTRAS)
+
+
+def check_top_keys(cfg: Config) -> None:
+    """Refuse a top-level key that is a near miss of a known one.
+
+    A config file may define variables of its own, which become top-level keys
+    too, so a key is only refused when it looks like a misspelling.
+
+    Raises:
+        UserError: naming the key and the one that was probably meant.
+    """
+    known = known_top_keys()
+    for key in cfg:
+        if key in known or str(key).startswith("_"):
+            continue
+        near = difflib.get_close_matches(key, known - set(cfg), n=1, cutoff=_MISSPELT)
+        if near:
+            raise UserError(
+                f"config {_name(cfg)}: unknown key '{key}'. Did you mean '{near[0]}'? "
+                "(A variable of your own wants a name less alike.)"
+            )
+
+
+def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Merge ``--cfg-options`` into ``cfg`` in place, refusing keys that nothing reads.
+
+    A new key is accepted only as the last part of a dotted path: in a dict with
+    a ``type`` when the registered class takes an argument of that name, in a
+    free mapping (mask ratio by view, hooks by name) when it is no misspelling.
+
+    Raises:
+        UserError: for an unknown key, naming the nearest known one.
+    """
+    for dotted, value in options.items():
+        _check_option(cfg, dotted, value)
+        try:
+            cfg.merge_from_dict({dotted: value})
+        except (KeyError, TypeError) as error:
+            raise UserError(f"--cfg-options {dotted}={value}: {error}") from error
+
+
+def _check_option(cfg: Config, dotted: str, value: Any) -> None:
+    node: Any = cfg
+    parts = dotted.split(".")
+    for depth, part in enumerate(parts):
+        where = ".".join(parts[:depth])
+        last = depth == len(parts) - 1
+        if isinstance(node, list | tuple):
+            if not part.isdigit() or int(part) >= len(node):
+                raise UserError(
+                    f"--cfg-options {dotted}: '{where}' is a list of {len(node)}; "
+                    f"give an index from 0 to {len(node) - 1}, not '{part}'"
+                )
+            node = node[int(part)]
+        elif not isinstance(node, Mapping):
+            raise UserError(f"--cfg-options {dotted}: '{where}' is a plain value, it has no keys")
+        elif part in node:
+            if node[part] is None and not last and isinstance(node, dict | Config):
+                # A setting that is off (clip_grad=None) may be filled key by key.
+                node[part] = {}
+            node = node[part]
+        elif last:
+            _check_new_key(node, parts)
+        else:
+            known = set(node) | (known_top_keys() if depth == 0 else set())
+            raise UserError(
+                f"--cfg-options {dotted}: the config has no '{'.'.join(parts[: depth + 1])}'."
+                f"{did_you_mean(part, known)}"
+            )
+
+
+def _check_new_key(node: Mapping[str, Any], parts: list[str]) -> None:
+    key, parent = parts[-1], parts[-2] if len(parts) > 1 else ""
+    accepted, strict = _accepted_keys(node, parts)
+    if strict and key not in accepted:
+        near = did_you_mean(key, set(accepted) | set(node))
+        owner = f"'{'.'.join(parts[:-1])}'" if parent else "the config"
+        kind = f" ({node['type']})" if "type" in node else ""
+        raise UserError(f"--cfg-options {'.'.join(parts)}: {owner}{kind} has no '{key}'.{near}")
+    if not strict:
+        near_keys = difflib.get_close_matches(key, [str(k) for k in node], n=1, cutoff=0.75)
+        if near_keys:
+            raise UserError(
+                f"--cfg-options {'.'.join(parts)}: unknown key '{key}'. "
+                f"Did you mean '{near_keys[0]}'?"
+            )
+
+
+def _accepted_keys(node: Mapping[str, Any], parts: list[str]) -> tuple[set[str], bool]:
+    """Return the keys that a dict may take and whether there are no others."""
+    if len(parts) == 1:
+        return known_top_keys(), True
+    if len(parts) > 2 and parts[-3] == "views":
+        return set(_VIEW_KEYS), True
+    if parts[-2].endswith("_dataloader") and len(parts) == 2:
+        loader = set(inspect.signature(DataLoader.__init__).parameters) - {"self"}
+        return loader | set(_LOADER_EXTRAS), True
+    if parts[:-1] == ["train_cfg"] and "type" not in node:
+        loop = EpochBasedTrainLoop if node.get("by_epoch", True) else IterBasedTrainLoop
+        loop_keys = set(inspect.signature(loop.__init__).parameters)
+        return (loop_keys - {"self", "runner", "dataloader"}) | {"by_epoch", "type"}, True
+    if parts[:-1] == ["randomness"]:
+        return {"seed", "diff_rank_seed", "deterministic"}, True
+    found = _find(str(node["type"])) if "type" in node else None
+    if found is None:
+        return set(), False
+    names = _argument_names(found)
+    return (names or set()) | {"type", "_scope_"}, names is not None
+
+
+def _registries() -> Iterator[Registry]:
+    for value in vars(registries).values():
+        if isinstance(value, Registry):
+            yield value
+
+
+def _find(name: str) -> Any:
+    """Return what is registered under ``name`` in any registry, or ``None``.
+
+    Names already imported come first: a look-up that fails makes a registry
+    import all of mmpretrain.
+    """
+    for registry in _registries():
+        registry.import_from_location()
+        node: Registry | None = registry
+        while node is not None:
+            if name in node.module_dict:
+                return node.module_dict[name]
+            node = node.parent
+    return None
+
+
+def _argument_names(target: Any) -> set[str] | None:
+    """Return the names of the arguments ``target`` takes, ``None`` when it takes any."""
+    names: set[str] = set()
+    # An argument may be handed on by **kwargs to a base class.
+    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        if inspect.isclass(owner) and "__init__" not in vars(owner):
+            continue
+        try:
+            parameters = inspect.signature(
+                owner.__init__ if inspect.isclass(owner) else owner
+            ).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return names - {"self"}
+    return None
+
+
+@contextmanager
+def config_mistakes() -> Iterator[None]:
+    """Turn what a wrong config raises while it is built into :class:`UserError`.
+
+    Three things are told in one line: a ``type`` that no registry knows, an
+    argument that the class does not take, and a ``ValueError`` by which one of
+    this package's constructors refuses a setting. An error that did not pass
+    through a registry, or that names nothing written in the config, is a bug
+    and passes untouched.
+
+    Raises:
+        UserError: naming the thing and the nearest right one.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        line = _explain(error)
+        if line is None:
+            raise
+        raise UserError(line) from error
+
+
+def _explain(error: Exception) -> str | None:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    builds = [frame for frame in frames if frame.f_code.co_name == "build_from_cfg"]
+    if not builds:
+        return None
+    local = builds[-1].f_locals
+    args, kind = local.get("args") or {}, local.get("obj_type")
+    if isinstance(error, KeyError):
+        registry = local.get("registry")
+        if not isinstance(registry, Registry) or frames[-1] is not builds[-1]:
+            return None
+        if local.get("obj_cls", kind) is not None:
+            return None
+        near = did_you_mean(str(kind), _names(registry))
+        return f"no {registry.name} is registered as '{kind}'.{near}"
+    if isinstance(error, TypeError):
+        match = re.search(r"(\S+?)\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if match is None or match[2] not in _written_keys(args):
+            return None
+        names = _names_at(match[1], frames[-1]) | (_argument_names(local.get("obj_cls")) or set())
+        return f"{kind} takes no argument '{match[2]}'.{did_you_mean(match[2], names)}"
+    if frames[-1].f_globals.get("__name__", "").startswith("msn_mm."):
+        return f"{kind}: {error}"
+    return None
+
+
+def _written_keys(value: Any) -> set[str]:
+    """Return all keys of a config node, its nested dicts and lists included."""
+    if isinstance(value, Mapping):
+        return {str(k) for k in value}.union(*(_written_keys(v) for v in value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*(_written_keys(v) for v in value))
+    return set()
+
+
+def _names(registry: Registry | None) -> set[str]:
+    names: set[str] = set()
+    while registry is not None:
+        names |= set(registry.module_dict)
+        registry = registry.parent
+    return names
+
+
+def _names_at(called: str, frame: FrameType) -> set[str]:
+    """Return the arguments of the class or function ``called`` as a frame sees it."""
+    name = called.removesuffix(".__init__").rsplit(".", 1)[-1]
+    scope: Iterable[Any] = [*frame.f_locals.values(), *frame.f_globals.values()]
+    for value in scope:
+        if callable(value) and getattr(value, "__name__", None) == name:
+            return _argument_names(value) or set()
+    return set()
+
+
+def _name(cfg: Config) -> str:
+    return str(cfg.filename) if cfg.filename else "(without a file)"

@@ -1,0 +1,229 @@
+"""From a config's path to a runner that is ready to train."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
+
+import msn_mm
+from msn_mm.engine.batch import apply_batch, resolve_batch
+from msn_mm.engine.checkpointing import find_resumable
+from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
+from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.errors import UserError
+from msn_mm.registry import SCOPE
+
+DATA_ROOT_KEY = "train_dataloader.dataset.dataset.data_root"
+
+
+def config_directories() -> list[Path]:
+    """Return the directories that hold the shipped configs: the repository's, the package's."""
+    package = Path(msn_mm.__file__).resolve().parent
+    candidates = [package.parent / "configs", package / "configs"]
+    # Beside an installed package another project's `configs` may lie.
+    return [d for d in candidates if (d / "_base_").is_dir()]
+
+
+def resolve_config_path(path: str | Path) -> Path:
+    """Return the file of a config, given as a path or by a shipped config's name.
+
+    ``configs/msn_vits16.py``, ``msn_vits16.py`` and ``msn_vits16`` all find the
+    shipped config from any directory; a file that exists as given comes first.
+
+    Raises:
+        UserError: when there is none, naming the nearest shipped config.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    inner = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
+    if not given.is_absolute():
+        for directory in config_directories():
+            for name in (inner, inner.with_name(inner.name + ".py")):
+                if (directory / name).is_file():
+                    return directory / name
+    shipped = sorted(
+        file.relative_to(directory).as_posix()
+        for directory in config_directories()
+        for file in directory.rglob("*.py")
+        if "_base_" not in file.parts
+    )
+    wanted = inner.name if inner.suffix == ".py" else f"{inner.name}.py"
+    near = difflib.get_close_matches(wanted, shipped, n=1, cutoff=0.5)
+    hint = f" Did you mean 'configs/{near[0]}'?" if near else ""
+    raise UserError(f"no such config: '{path}'.{hint}")
+
+
+def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config, merge options into it and check its keys.
+
+    Args:
+        path: see :func:`resolve_config_path`.
+        cfg_options: dotted keys and their new values. A top-level
+            ``data_root`` is handed on to the training data set.
+
+    Raises:
+        UserError: when the config does not exist or cannot be read, or a key is
+            misspelt.
+    """
+    file = resolve_config_path(path)
+    try:
+        cfg = Config.fromfile(str(file))
+    except Exception as error:  # a config is Python that the user wrote
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise UserError(f"cannot read config {path}{line}: {type(error).__name__}: {reason}") from (
+            error
+        )
+    check_top_keys(cfg)
+    options = dict(cfg_options or {})
+    merge_options(cfg, options)
+    if DATA_ROOT_KEY in options and "data_root" not in options and "data_root" in cfg:
+        cfg["data_root"] = options[DATA_ROOT_KEY]
+    _hand_on_data_root(cfg)
+    return cfg
+
+
+def _hand_on_data_root(cfg: Config) -> None:
+    """Write a top-level ``data_root`` into the innermost training data set."""
+    loader = cfg.get("train_dataloader")
+    if cfg.get("data_root") is None or loader is None:
+        return
+    dataset = loader.get("dataset")
+    while isinstance(dataset, Mapping) and isinstance(dataset.get("dataset"), Mapping):
+        dataset = dataset["dataset"]
+    if isinstance(dataset, dict):
+        dataset["data_root"] = cfg["data_root"]
+
+
+def default_work_dir(cfg: Config, tool: str | None = None) -> str:
+    """Return ``work_dirs/<config name>``, and ``/<tool>`` below it for an evaluation tool."""
+    name = Path(cfg.filename).stem if cfg.filename else "unnamed"
+    return str(Path("work_dirs", name, *([tool] if tool else [])))
+
+
+def build_runner(
+    cfg: Config,
+    launcher: str = "none",
+    work_dir: str | Path | None = None,
+    resume: bool | str | Path = False,
+    amp: bool = False,
+    seed: int | None = None,
+    deterministic: bool = False,
+) -> Runner:
+    """Resolve a config for this machine and build its runner.
+
+    Joins the process group, divides the batch, scales the learning rate, sets
+    the directory and finds the checkpoint to resume from.
+
+    Args:
+        cfg: the config; never changed, the runner owns a copy.
+        launcher: ``none``, ``pytorch`` or ``slurm``.
+        work_dir: where everything is written; default: the config's
+            ``work_dir``, else ``work_dirs/<config name>``.
+        resume: ``True`` for the newest whole checkpoint in ``work_dir``, or the
+            path of one.
+        amp: train in bfloat16 where that is safe (autocast).
+        seed: overrides the config's seed.
+        deterministic: ask torch for deterministic algorithms.
+
+    Raises:
+        UserError: for every mistake in the config, the launch or the
+            checkpoint that can be told before training starts.
+    """
+    cfg = copy.deepcopy(cfg)
+    world = init_distributed(launcher, _timeout(cfg))
+    notes: list[tuple[int, str]] = []
+
+    cfg.launcher = launcher
+    if launcher != "none":
+        cfg.setdefault("model_wrapper_cfg", ConfigDict(world.wrapper_cfg()))
+    cfg.setdefault("default_scope", SCOPE)
+    cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(cfg))
+
+    if cfg.get("train_dataloader") is not None:
+        plan = resolve_batch(cfg, world.size)
+        apply_batch(cfg, plan)
+        notes += [(logging.WARNING, text) for text in plan.warnings()]
+        scaled = f", learning rate x {plan.lr_scale:g}" if plan.lr_scale != 1 else ""
+        notes.append(
+            (
+                logging.INFO,
+                f"batch: {plan.process_batch} a process x {plan.world_size} processes x "
+                f"{plan.accumulation} accumulated = {plan.global_batch}{scaled}",
+            )
+        )
+    if amp:
+        _use_amp(cfg)
+    if seed is not None or deterministic:
+        randomness = dict(cfg.get("randomness") or {})
+        if seed is not None:
+            randomness["seed"] = seed
+        if deterministic:
+            randomness["deterministic"] = True
+        cfg.randomness = ConfigDict(randomness)
+    _use_safe_checkpoints(cfg)
+    if resume:
+        checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
+        notes += [(logging.WARNING, text) for text in skipped]
+        notes.append((logging.INFO, f"resuming from {checkpoint}"))
+        cfg.resume, cfg.load_from = True, str(checkpoint)
+
+    with config_mistakes():
+        runner = Runner.from_cfg(cfg)
+    for level, text in notes:
+        runner.logger.log(level, text)
+    return runner
+
+
+def train(runner: Runner) -> None:
+    """Run the training of a runner, telling mistakes in the data and the config in one line.
+
+    Raises:
+        UserError: for a wrong data set or schedule setting, or a data set that
+            has fewer images than one batch.
+    """
+    with config_mistakes():
+        loader = runner.train_dataloader
+    if len(loader) == 0:
+        raise UserError(
+            f"the data set has {len(loader.dataset)} images, fewer than one batch: give more "
+            "images or set a smaller global_batch_size"
+        )
+    with config_mistakes():
+        runner.train()
+
+
+def _timeout(cfg: Config) -> float:
+    return float(((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout", TIMEOUT_S))
+
+
+def _use_amp(cfg: Config) -> None:
+    wrapper = cfg.get("optim_wrapper")
+    if wrapper is None:
+        raise UserError("--amp: the config trains nothing (no optim_wrapper)")
+    kind = wrapper.get("type", "OptimWrapper")
+    if kind not in ("GroupOptimWrapper", "AmpGroupOptimWrapper"):
+        raise UserError(
+            f"--amp works with optim_wrapper.type='GroupOptimWrapper', the config has '{kind}'"
+        )
+    wrapper["type"] = "AmpGroupOptimWrapper"
+
+
+def _use_safe_checkpoints(cfg: Config) -> None:
+    """Put the crash-safe checkpoint hook where MMEngine would put its own."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    checkpoint = ConfigDict(hooks.get("checkpoint") or {"interval": 1})
+    if "checkpoint" in hooks and hooks["checkpoint"] is None:
+        return
+    if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
+        checkpoint["type"] = "SafeCheckpointHook"
+    hooks["checkpoint"] = checkpoint
+    cfg.default_hooks = hooks

@@ -1,0 +1,74 @@
+"""What a training leaves behind: results.json and a short table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import Runner
+
+from msn_mm.engine.checkpointing import find_resumable
+from msn_mm.errors import UserError
+from msn_mm.utils.results import write_results
+
+
+def last_scalars(runner: Runner) -> dict[str, float]:
+    """Return the last value of every logged scalar that is not a time, by its name.
+
+    Names are those of the log: training scalars without a prefix, validation
+    scalars as the metric named them.
+    """
+    found = {}
+    for key, buffer in runner.message_hub.log_scalars.items():
+        name = key.removeprefix("train/").removeprefix("val/")
+        if name not in ("time", "data_time") and len(buffer.data[0]):
+            found[name] = float(buffer.current())
+    return found
+
+
+def report_training(
+    runner: Runner, config: Path, options: Mapping[str, Any], seconds: float
+) -> str:
+    """Write ``results.json`` of a finished training and return its table.
+
+    Args:
+        runner: a runner whose training is over.
+        config: the config as the user named it.
+        options: the ``--cfg-options`` that were given.
+        seconds: duration of the training, set-up included.
+
+    Returns:
+        A table of the last scalars, and where everything lies.
+    """
+    out = Path(runner.work_dir)
+    metrics = last_scalars(runner)
+    try:
+        checkpoint: Path | None = find_resumable(out)[0]
+    except UserError:  # a config may switch checkpoints off
+        checkpoint = None
+    shown_out = Path(runner.cfg.work_dir)
+    shown = shown_out / checkpoint.name if checkpoint else None
+    results = out / "results.json"
+    write_results(
+        results,
+        tool="train",
+        config=str(config),
+        checkpoint=None if shown is None else str(shown),
+        settings={
+            "cfg_options": dict(options),
+            "seed": runner.seed,
+            "epochs": runner.epoch,
+            "iterations": runner.iter,
+            "processes": runner.world_size,
+            "global_batch": runner.cfg.get("global_batch_size"),
+        },
+        metrics=metrics,
+        seconds=seconds,
+    )
+    width = max([len(name) for name in metrics] + [len("seconds")])
+    rows = [f"{name:<{width}}  {value:.5g}" for name, value in metrics.items()]
+    rows.append(f"{'seconds':<{width}}  {seconds:.1f}")
+    rows.append(f"checkpoint: {shown or 'none'}")
+    rows.append(f"results:    {shown_out / results.name}")
+    return "\n".join(rows)

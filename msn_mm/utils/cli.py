@@ -1,0 +1,134 @@
+"""What all command lines share: how they fail, and the arguments every one takes."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from msn_mm.errors import UserError
+
+Main = Callable[[Sequence[str] | None], int | None]
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An argument parser that reports a mistake as :class:`UserError` instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a tool's ``main`` and leave the process with the right status.
+
+    Statuses: what ``main`` returns (``None`` counts as 0); 2 after a
+    :class:`UserError`, told in one line on standard error without a traceback;
+    130 after an interrupt. Every other exception is a bug and keeps its
+    traceback. In a distributed run one process tells the error, not all.
+
+    Args:
+        main: takes the arguments (``None``: those of the process).
+        argv: arguments to hand to ``main``.
+    """
+    try:
+        status = main(argv)
+    except UserError as error:
+        line = " ".join(str(error).split())
+        if _speaks_first(line):
+            print(f"error: {line}", file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt:
+        if _local_rank() == 0:
+            print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(INTERRUPTED_STATUS)
+    sys.exit(status or 0)
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _speaks_first(line: str) -> bool:
+    """Return whether this process is the one to print ``line``.
+
+    Before the process group exists an error is common to a machine, so its
+    first process speaks. Later it may concern any one rank: whoever reports the
+    line first to the group's store speaks.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available():
+        return _local_rank() == 0
+    if not torch.distributed.is_initialized():
+        return _local_rank() == 0
+    try:
+        store = torch.distributed.distributed_c10d._get_default_store()
+        return int(store.add(f"msn_mm/error/{line}", 1)) == 1
+    except Exception:  # the store is gone with its host: better said twice than never
+        return True
+
+
+def parse_value(text: str) -> Any:
+    """Return the Python value that ``text`` spells; a string when it spells none.
+
+    Numbers, ``True``/``true``, ``None``, quoted strings, lists, tuples and
+    dicts are read as Python literals, ``1,2`` as a list and ``[a, b]`` as a
+    list of strings. Everything else stays as it is, so a path keeps its commas
+    and spaces.
+    """
+    plain = {"true": True, "false": False, "none": None}
+    if text.lower() in plain:
+        return plain[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        if len(text) > 1 and text[0] + text[-1] in ("[]", "()"):
+            items = [parse_value(item.strip()) for item in text[1:-1].split(",") if item.strip()]
+            return items if text[0] == "[" else tuple(items)
+        return text
+    if isinstance(value, tuple) and not text.startswith("("):
+        return list(value)
+    return value
+
+
+class _CfgOptions(argparse.Action):
+    """Collect ``key=value`` words into a dict, over repeated uses of the option."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        options = dict(getattr(namespace, self.dest) or {})
+        for word in values:
+            key, equals, text = word.partition("=")
+            if not equals or not key:
+                raise UserError(f"--cfg-options takes key=value, not '{word}'")
+            options[key] = parse_value(text)
+        setattr(namespace, self.dest, options)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options k=v ...``; it parses to a dict ``cfg_options`` (default empty)."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=_CfgOptions,
+        default={},
+        metavar="KEY=VALUE",
+        help="change settings of the config, e.g. train_cfg.max_epochs=5 data_root=/my/images",
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--out DIR``; ``default`` only words the help, the parsed default is ``None``."""
+    parser.add_argument(
+        "--out", metavar="DIR", help=f"directory for everything written (default: {default})"
+    )

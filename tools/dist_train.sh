@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Train on several processes by torchrun: tools/dist_train.sh CONFIG NPROC [arguments of train.py]
+#
+# NPROC processes start on this machine. For several machines set in the
+# environment: NNODES (default 1), NODE_RANK (0), MASTER_ADDR and MASTER_PORT
+# (29500) of the first machine. PYTHON names another interpreter.
+set -euo pipefail
+
+if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: $(basename "$0") CONFIG NPROC [arguments of train.py]" >&2
+    exit 2
+fi
+config=$1
+nproc=$2
+shift 2
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+nnodes=${NNODES:-1}
+if [[ $nnodes -eq 1 ]]; then
+    # Its own rendezvous on a free port: two runs on a machine do not meet.
+    rendezvous=(--standalone)
+else
+    if [[ -z ${MASTER_ADDR:-} ]]; then
+        echo "error: NNODES=$nnodes needs MASTER_ADDR, the address of the first machine" >&2
+        exit 2
+    fi
+    rendezvous=(--nnodes "$nnodes" --node-rank "${NODE_RANK:-0}"
+        --master-addr "$MASTER_ADDR" --master-port "${MASTER_PORT:-29500}")
+fi
+
+# The package beside this script is found without being installed.
+export PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python}" -m msn_mm.utils.torchrun "${rendezvous[@]}" --nproc-per-node "$nproc" \
+    "$here/train.py" "$config" --launcher pytorch "$@"

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Train by Slurm: tools/slurm_train.sh PARTITION JOB CONFIG [arguments of train.py]
+#
+# From the environment: GPUS (default 8) in all, GPUS_PER_NODE (8, or GPUS if
+# that is less), CPUS_PER_TASK (8), SRUN_ARGS for further options of srun,
+# PYTHON for another interpreter.
+set -euo pipefail
+
+if [[ $# -lt 3 ]]; then
+    echo "usage: $(basename "$0") PARTITION JOB CONFIG [arguments of train.py]" >&2
+    exit 2
+fi
+partition=$1
+job=$2
+config=$3
+shift 3
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+gpus=${GPUS:-8}
+per_node=${GPUS_PER_NODE:-8}
+if ((per_node > gpus)); then per_node=$gpus; fi
+if ((gpus % per_node)); then
+    echo "error: GPUS=$gpus does not divide into machines of GPUS_PER_NODE=$per_node" >&2
+    exit 2
+fi
+read -r -a extra <<<"${SRUN_ARGS:-}"
+
+export PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+exec srun --partition "$partition" --job-name "$job" --ntasks "$gpus" \
+    --ntasks-per-node "$per_node" --gres "gpu:$per_node" \
+    --cpus-per-task "${CPUS_PER_TASK:-8}" --kill-on-bad-exit=1 "${extra[@]+"${extra[@]}"}" \
+    "${PYTHON:-python}" -u "$here/train.py" "$config" --launcher slurm "$@"

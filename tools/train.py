@@ -1,0 +1,95 @@
+"""Pre-train by a config: ``python tools/train.py CONFIG``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+
+
+def parse_args(argv: Sequence[str] | None) -> Any:
+    """Read the command line."""
+    parser = ArgumentParser(prog="train.py", description="Pre-train by a config.")
+    parser.add_argument("config", help="a config's path, or a shipped one's name: msn_vits16.py")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="the same as --out, by the name MMEngine's users know"
+    )
+    add_out(parser, "work_dirs/<config name>")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="PATH",
+        help="go on from PATH, or from the newest whole checkpoint in the directory",
+    )
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
+    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="deterministic algorithms, slower on a GPU"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the resolved config, parameters, tokens, FLOPs, memory and days; train nothing",
+    )
+    parser.add_argument(
+        "--images-per-s",
+        type=float,
+        metavar="R",
+        help="with --dry-run: predict the days at R images a second over all processes",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --dry-run: the number of processes to plan for",
+    )
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    # Heavy imports come after the command line, so that --help answers at once.
+    from msn_mm.engine.launch import build_runner, load_config, train
+    from msn_mm.engine.summary import report_training
+
+    cfg = load_config(args.config, args.cfg_options)
+    if args.dry_run:
+        from msn_mm.utils.dry_run import dry_run
+
+        print(dry_run(cfg, args.processes, args.images_per_s))
+        return 0
+    # Libraries that a config brings in ask the environment for their local rank.
+    os.environ.setdefault("LOCAL_RANK", "0")
+    started = time.perf_counter()
+    runner = build_runner(
+        cfg,
+        launcher=args.launcher,
+        work_dir=args.out or args.work_dir,
+        resume=args.resume,
+        amp=args.amp,
+        seed=args.seed,
+        deterministic=args.deterministic,
+    )
+    train(runner)
+    if runner.rank == 0:
+        seconds = time.perf_counter() - started
+        print(report_training(runner, Path(args.config), args.cfg_options, seconds))
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
