@@ -13,10 +13,3 @@ visualizer = dict(
 env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))
 log_processor = dict(window_size=50)
 randomness = dict(seed=0)
-
-val_cfg = None
-val_dataloader = None
-val_evaluator = None
-test_cfg = None
-test_dataloader = None
-test_evaluator = None

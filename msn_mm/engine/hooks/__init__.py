@@ -1,4 +1,13 @@
 from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
 from msn_mm.engine.hooks.ema_hook import EMAHook
+from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.hooks.throughput_hook import ThroughputHook
+from msn_mm.engine.hooks.unreadable_images_hook import UnreadableImagesHook
 
-__all__ = ["CollapseMonitorHook", "EMAHook"]
+__all__ = [
+    "CollapseMonitorHook",
+    "EMAHook",
+    "SafeCheckpointHook",
+    "ThroughputHook",
+    "UnreadableImagesHook",
+]

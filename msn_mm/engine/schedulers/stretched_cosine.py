@@ -45,7 +45,7 @@ class StretchedCosine(CosineAnnealingParamScheduler):
         )
 
     @classmethod
-    def build_iter_from_epoch(  # type: ignore[override]
+    def build_iter_from_epoch(
         cls,
         optimizer: Any,
         *,
