@@ -83,7 +83,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
 
 
 def _check_option(cfg: Config, dotted: str, value: Any) -> None:
-    node: Any = cfg
+    node: Any = cfg._cfg_dict
     parts = dotted.split(".")
     for depth, part in enumerate(parts):
         where = ".".join(parts[:depth])
@@ -98,7 +98,7 @@ def _check_option(cfg: Config, dotted: str, value: Any) -> None:
         elif not isinstance(node, Mapping):
             raise UserError(f"--cfg-options {dotted}: '{where}' is a plain value, it has no keys")
         elif part in node:
-            if node[part] is None and not last and isinstance(node, dict | Config):
+            if node[part] is None and not last and isinstance(node, dict):
                 # A setting that is off (clip_grad=None) may be filled key by key.
                 node[part] = {}
             node = node[part]
@@ -229,6 +229,8 @@ def _explain(error: Exception) -> str | None:
             return None
         if local.get("obj_cls", kind) is not None:
             return None
+        if "type" not in (local.get("cfg") or {}):
+            return f"a {registry.name} in the config has no 'type': {dict(local['cfg'])}"
         near = did_you_mean(str(kind), _names(registry))
         return f"no {registry.name} is registered as '{kind}'.{near}"
     if isinstance(error, TypeError):

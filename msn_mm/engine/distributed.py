@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -12,12 +13,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from msn_mm.errors import UserError
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 # A rank may wait for another that evaluates alone; a dead rank must still end the run.
 TIMEOUT_S = 1800.0
+# Newer releases of torch have given the argument a new name and warn of the old one.
+_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class World:
         return dict(
             type="MMDistributedDataParallel",
             device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=False,
+            **{_BUFFERS: False},
         )
 
 

@@ -17,6 +17,7 @@ from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 
@@ -224,6 +225,6 @@ def _use_safe_checkpoints(cfg: Config) -> None:
     if "checkpoint" in hooks and hooks["checkpoint"] is None:
         return
     if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
-        checkpoint["type"] = "SafeCheckpointHook"
+        checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
     cfg.default_hooks = hooks

@@ -12,6 +12,8 @@ from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.errors import UserError
 from msn_mm.utils.results import write_results
 
+_SMOOTH = 10
+
 
 def last_scalars(runner: Runner) -> dict[str, float]:
     """Return the last value of every logged scalar that is not a time, by its name.
@@ -23,7 +25,8 @@ def last_scalars(runner: Runner) -> dict[str, float]:
     for key, buffer in runner.message_hub.log_scalars.items():
         name = key.removeprefix("train/").removeprefix("val/")
         if name not in ("time", "data_time") and len(buffer.data[0]):
-            found[name] = float(buffer.current())
+            # A single batch's loss is noise; the log smooths it over as many steps.
+            found[name] = float(buffer.mean(_SMOOTH) if "loss" in name else buffer.current())
     return found
 
 
