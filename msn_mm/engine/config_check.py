@@ -95,7 +95,7 @@ def _check_option(cfg: Config, dotted: str, value: Any) -> None:
                     f"give an index from 0 to {len(node) - 1}, not '{part}'"
                 )
             node = node[int(part)]
-        elif not isinstance(node, Mapping):
+        elif not isinstance(node, Mapping | Config):
             raise UserError(f"--cfg-options {dotted}: '{where}' is a plain value, it has no keys")
         elif part in node:
             if node[part] is None and not last and isinstance(node, dict):
