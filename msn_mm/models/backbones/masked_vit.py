@@ -209,19 +209,23 @@ def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
-    try:
-        entry = timm.models.model_entrypoint(name)
-    except RuntimeError:
+    if not timm.is_model(name):
         known = timm.list_models("*vit*")
-        raise UserError(
-            f"timm has no model '{name}' for the backbone.{did_you_mean(name, known)}"
-        ) from None
+        raise UserError(f"timm has no model '{name}' for the backbone.{did_you_mean(name, known)}")
+    entry = timm.models.model_entrypoint(name)
     try:
         vit = entry(pretrained=False, num_classes=0, **vit_args)
     except TypeError as error:
+        with torch.device("meta"):
+            _check_can_drop(name, entry(pretrained=False))
         raise UserError(f"timm's '{name}' does not take these arguments: {error}") from None
     except AssertionError as error:
         raise UserError(f"the sizes of backbone '{name}' do not fit: {error}") from None
+    _check_can_drop(name, vit)
+    return vit
+
+
+def _check_can_drop(name: str, vit: nn.Module) -> None:
     needed = {
         "is a ViT": type(vit) is VisionTransformer,
         "has a CLS token": getattr(vit, "cls_token", None) is not None,
@@ -233,7 +237,6 @@ def _build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
             f"backbone '{name}' ({type(vit).__name__}) cannot drop tokens: MaskedViT needs a timm "
             f"VisionTransformer that {' and '.join(missing)}, for example 'vit_small_patch16_224'"
         )
-    return vit
 
 
 def _key_drop_paths(vit: VisionTransformer) -> Sequence[KeyedDropPath]:
