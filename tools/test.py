@@ -30,15 +30,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Heavy imports come after the command line, so that --help answers at once.
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config
     from msn_mm.evaluation.baselines import accuracy_table
-    from msn_mm.evaluation.checkpoint import load_weights
+    from msn_mm.evaluation.checkpoint import load_weights, read_weights
     from msn_mm.evaluation.protocol import bare_model, evaluation_only
     from msn_mm.utils.results import write_results
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out or default_work_dir(cfg, "test"))
-    runner = build_runner(evaluation_only(cfg), launcher=args.launcher, work_dir=out)
-    load_weights(bare_model(runner.model), args.checkpoint)
+    test_cfg, state = evaluation_only(cfg), read_weights(args.checkpoint)
+    runner = build_runner(test_cfg, launcher=args.launcher, work_dir=out)
+    load_weights(bare_model(runner.model), state, args.checkpoint)
     runner.test()
     if runner.rank == 0:
         metric = runner.test_evaluator.metrics[0]

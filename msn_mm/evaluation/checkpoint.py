@@ -12,19 +12,15 @@ from torch import nn
 from msn_mm.errors import UserError
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load all weights of a model from a checkpoint that training wrote.
-
-    Unlike MMEngine's loading, which only warns, a checkpoint that does not fit
-    the model is an error: an evaluation must not measure random weights.
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read the ``state_dict`` of a checkpoint that training wrote, onto the host.
 
     Args:
-        model: The whole model, as its config builds it.
         path: A checkpoint with a ``state_dict``.
 
     Raises:
-        UserError: There is no such file, it is not a whole checkpoint, it
-            holds code, or it belongs to another config.
+        UserError: There is no such file, it is not a whole checkpoint, or it
+            holds code.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,11 +39,23 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise UserError(f"'{path}' has no 'state_dict'; give a checkpoint of tools/train.py")
-    _check_fit(model, state, path)
-    model.load_state_dict(state)
+    return state
 
 
-def _check_fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Load all weights of a model.
+
+    Unlike MMEngine's loading, which only warns, weights that do not fit the
+    model are an error: an evaluation must not measure random weights.
+
+    Args:
+        model: The whole model, as its config builds it.
+        state: From :func:`read_weights`.
+        path: The checkpoint, for the error message.
+
+    Raises:
+        UserError: The checkpoint belongs to another config.
+    """
     own = model.state_dict()
     other_shape = [k for k in own if k in state and own[k].shape != state[k].shape]
     missing = [k for k in own if k not in state]
@@ -60,6 +68,7 @@ def _check_fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path) -> 
     elif unknown:
         detail = f"it has {len(unknown)} weights that the model lacks, such as {unknown[0]}"
     else:
+        model.load_state_dict(state)
         return
     raise UserError(
         f"'{path}' belongs to another model: {detail}; give the config that it was trained with"

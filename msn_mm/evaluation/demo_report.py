@@ -48,6 +48,7 @@ def report(
         out / "curves.png",
         num_prototypes=(runner.cfg.model.get("head") or {}).get("num_prototypes"),
         baselines=_means(measured["raw_pixels"]),
+        steps_per_epoch=len(runner.train_dataloader),
     )
     table = accuracy_table(
         {
