@@ -102,7 +102,8 @@ def test_test_tool_measures_what_the_demo_did(
     assert results["tool"] == "test"
     assert results["checkpoint_sha256"] == trained["checkpoint_sha256"]
     for column, measured in trained["metrics"]["msn"].items():
-        assert results["metrics"][column] == pytest.approx(measured, abs=0.3), column
+        # rounding may turn one image of 500
+        assert results["metrics"][column]["top1"] == pytest.approx(measured["top1"], abs=0.21)
     assert "epoch_2.pth" in capsys.readouterr().out
 
 
