@@ -7,6 +7,9 @@ does not depend on the worker, the rank, or the moment that asked for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 _WORD = (1 << 64) - 1
@@ -29,6 +32,42 @@ def philox(seed: int, epoch: int, index: int, view: int, stream: int) -> np.rand
     key = np.array([seed & _WORD, epoch & _WORD], dtype=np.uint64)
     counter = np.array([0, view & _WORD, index & _WORD, stream], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+class ReusableGenerator:
+    """One generator, set to a place instead of built anew: 2 us in place of 12.
+
+    For the data worker's inner loop. What :meth:`at` returns is valid until its
+    next call.
+    """
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(0)
+        self._generator = np.random.Generator(self._bits)
+        self._key = np.zeros(2, dtype=np.uint64)
+        self._counter = np.zeros(4, dtype=np.uint64)
+        self._state: Any = {
+            "bit_generator": "Philox",
+            "state": {"counter": self._counter, "key": self._key},
+            # No number is left over from the place before.
+            "buffer": np.zeros(4, dtype=np.uint64),
+            "buffer_pos": 4,
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+
+    def at(self, key: SampleKey, view: int) -> np.random.Generator:
+        """Return a generator that draws what ``key.generator(view)`` draws."""
+        self._key[:] = key.seed & _WORD, key.epoch & _WORD
+        self._counter[:] = 0, view & _WORD, int(key) & _WORD, VIEW_STREAM
+        self._bits.state = self._state
+        return self._generator
+
+
+def _absorb(word: int, part: int) -> int:
+    # The odd constant (2**64 / golden ratio) separates equal parts at different
+    # places.
+    return _mix((word + part + 0x9E3779B97F4A7C15) & _WORD)
 
 
 def _mix(word: int) -> int:
@@ -75,9 +114,9 @@ class SampleKey(int):
 
     def view_key(self, view: int) -> int:
         """Return 32 unsigned bits for what the device draws for this view (mask, drop path)."""
-        word = 0
-        for part in (self.seed, self.epoch, int(self), view):
-            # The odd constant (2**64 / golden ratio) separates equal parts at
-            # different places.
-            word = _mix((word + part + 0x9E3779B97F4A7C15) & _WORD)
-        return word >> 32
+        return self.view_keys([view])[0]
+
+    def view_keys(self, views: Iterable[int]) -> list[int]:
+        """Return :meth:`view_key` of several views."""
+        word = _absorb(_absorb(_absorb(0, self.seed), self.epoch), int(self))
+        return [_absorb(word, view) >> 32 for view in views]

@@ -151,7 +151,8 @@ def low_shot_accuracy(
         top1 = []
         for subset in subsets:
             classifier = fit_logistic_regression(support[subset], support_labels[subset], lambd)
-            top1.append(100.0 * float(np.mean(classifier.predict(query) == query_labels)))
+            correct = int((classifier.predict(query) == query_labels).sum())
+            top1.append(100.0 * correct / len(query_labels))
         metrics[str(shots)] = {
             "top1_mean": float(np.mean(top1)),
             "top1_std": float(np.std(top1, ddof=1)) if splits > 1 else 0.0,

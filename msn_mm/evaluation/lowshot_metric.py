@@ -72,6 +72,18 @@ class LowShotMetric(BaseMetric):
         self.seed = seed
         self.last: dict[str, Any] = {}
 
+    def settings(self) -> dict[str, Any]:
+        """Return what the values depend on, for ``results.json``."""
+        return {
+            "images_per_class": list(self.images_per_class),
+            "splits": self.splits,
+            "knn_k": self.knn_k,
+            "knn_temperature": self.knn_temperature,
+            "lambd": self.lambd,
+            "split_seed": self.seed,
+            "top1_std": "sample standard deviation over the splits (ddof=1)",
+        }
+
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the features, labels, roles and data set indices of one batch."""
         features = torch.stack([sample["feature"] for sample in data_samples])

@@ -62,11 +62,12 @@ def write_results(
 
 def environment() -> dict[str, Any]:
     """Return versions and hardware that results may depend on; nothing that names a machine."""
-    packages = ("torch", "torchvision", "mmengine", "mmpretrain", "timm", "cyanure", "numpy")
+    packages = ("torchvision", "mmengine", "mmpretrain", "timm", "cyanure", "numpy")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {
         "msn_mm": msn_mm.__version__,
         "python": platform.python_version(),
+        "torch": str(torch.__version__),
         **{name: _version(name) for name in packages},
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu_count": os.cpu_count(),

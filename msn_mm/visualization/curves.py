@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from msn_mm.errors import UserError
 from msn_mm.utils.results import write_atomically
@@ -47,7 +48,7 @@ def find_scalars(work_dir: str | Path) -> list[Path]:
     return sorted(Path(work_dir).glob("*/vis_data/scalars.json"))
 
 
-def read_history(paths: Iterable[str | Path]) -> History:
+def read_history(paths: Iterable[str | Path], steps_per_epoch: int | None = None) -> History:
     """Read MMEngine's ``scalars.json`` logs, one JSON object a line, into curves.
 
     Where a resumed run repeats steps of the one before it, the later value
@@ -55,30 +56,28 @@ def read_history(paths: Iterable[str | Path]) -> History:
 
     Args:
         paths: The logs, oldest first.
+        steps_per_epoch: Iterations an epoch; None derives it from the logs,
+            which is exact after some epochs.
 
     Raises:
         UserError: A log does not exist.
     """
+    logs = [_read(Path(path)) for path in paths]
+    steps = steps_per_epoch or _steps_per_epoch([record for log in logs for record in log])
     train: dict[str, dict[float, float]] = {}
     val: dict[str, dict[float, float]] = {}
-    epochs = False
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise UserError(f"no scalar log at '{path}'; train first, or name a run's directory")
-        records = [record for record in map(_parse, path.read_text().splitlines()) if record]
-        steps_per_epoch = _steps_per_epoch(records)
-        epochs = epochs or steps_per_epoch is not None
-        for record in records:
+    for log in logs:
+        for record in log:
             # MMEngine logs a training step with its iteration, a validation
             # with the number of epochs as its step
             if "iter" in record:
-                chosen, at = train, record["iter"] / (steps_per_epoch or 1.0)
+                chosen, at = train, record["iter"] / (steps or 1.0)
             else:
                 chosen, at = val, record.get("step", 0)
             for name, value in record.items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     chosen.setdefault(name, {})[float(at)] = float(value)
-    return History(_in_order(train), _in_order(val), "epoch" if epochs else "iteration")
+    return History(_in_order(train), _in_order(val), "epoch" if steps else "iteration")
 
 
 def plot_training_curves(
@@ -87,8 +86,9 @@ def plot_training_curves(
     num_prototypes: int | None = None,
     baselines: dict[str, float] | None = None,
     title: str | None = None,
+    steps_per_epoch: int | None = None,
 ) -> History:
-    """Draw loss, mean-prediction entropy and low-shot accuracy over epochs.
+    """Draw loss, signs of collapse and low-shot accuracy over epochs.
 
     Args:
         scalars: One or several ``scalars.json`` logs of MMEngine.
@@ -98,6 +98,7 @@ def plot_training_curves(
         baselines: Accuracy in percent of raw pixels by low-shot column (``"1"``,
             ``"5"``, ``"knn"``), drawn as dotted lines of that column's colour.
         title: Title of the picture.
+        steps_per_epoch: See :func:`read_history`.
 
     Returns:
         The curves that were read.
@@ -106,7 +107,7 @@ def plot_training_curves(
         UserError: A log does not exist or has no loss in it.
     """
     paths = [scalars] if isinstance(scalars, str | Path) else list(scalars)
-    history = read_history(paths)
+    history = read_history(paths, steps_per_epoch)
     if "loss" not in history.train:
         raise UserError(f"'{paths[0] if paths else out}' has no logged loss to draw")
     accuracies = {
@@ -115,17 +116,20 @@ def plot_training_curves(
         if name == "knn/top1" or (name.startswith("lowshot/") and name.endswith("_top1"))
     }
     panels = 3 if accuracies else 2
-    figure = Figure(figsize=(4.4 * panels, 3.7), layout="constrained", dpi=130)
+    figure = Figure(
+        figsize=(4.4 * panels + (1.1 if accuracies else 0), 3.7), layout="constrained", dpi=130
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _draw_loss(axes[0], history, num_prototypes)
-    _draw_entropy(axes[1], history)
+    _draw_collapse(axes[1], history, num_prototypes)
     if accuracies:
         _draw_accuracy(axes[2], accuracies, baselines or {})
     end = max(curve[-1][0] for curve in (*history.train.values(), *accuracies.values()))
     for axis in axes:
         axis.set_xlabel(history.unit)
         axis.set_xlim(0, end)
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axis.set_axisbelow(True)
@@ -163,14 +167,25 @@ def _draw_loss(axis: Axes, history: History, num_prototypes: int | None) -> None
     axis.legend(frameon=False, fontsize=8)
 
 
-def _draw_entropy(axis: Axes, history: History) -> None:
-    axis.set_title("prototypes used alike", fontsize=10)
-    axis.set_ylabel("entropy of the mean prediction / ln K")
-    if "mean_entropy" in history.train:
-        _line(axis, history.train["mean_entropy"], GREEN)
+def _draw_collapse(axis: Axes, history: History, num_prototypes: int | None) -> None:
+    axis.set_title("collapse monitor", fontsize=10)
+    axis.set_ylabel("1 = no collapse, 0 = collapse")
+    lines = [
+        ("mean_entropy", 1.0, "entropy of mean prediction / ln K", GREEN),
+        ("feature_std", 1.0, "feature standard deviation · √D", ORANGE),
+    ]
+    if num_prototypes is not None:
+        lines.insert(1, ("prototypes_in_use", num_prototypes, "prototypes in use / K", BLUE))
+    drawn = [line for line in lines if line[0] in history.train]
+    for key, unit, label, colour in drawn:
+        curve = [(at, value / unit) for at, value in history.train[key]]
+        style = ":" if key == "prototypes_in_use" else "-"
+        _line(axis, curve, colour, label, style)
+    axis.set_ylim(0, 1.05)
+    if drawn:
+        axis.legend(frameon=False, fontsize=8)
     else:
         axis.text(0.5, 0.5, "not logged", transform=axis.transAxes, ha="center", color=GREY)
-    axis.set_ylim(0, 1.03)
 
 
 def _draw_accuracy(axis: Axes, accuracies: dict[str, Curve], baselines: dict[str, float]) -> None:
@@ -189,16 +204,24 @@ def _draw_accuracy(axis: Axes, accuracies: dict[str, Curve], baselines: dict[str
             label=label,
             marker=marker,
             markersize=3,
+            clip_on=False,
         )
         if column in baselines:
             axis.axhline(baselines[column], color=colour, linestyle=":", linewidth=1.2)
     if baselines:
         axis.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label="raw pixels")
-    axis.legend(frameon=False, fontsize=8)
+    # beside the panel: inside, a baseline may run through it
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _line(axis: Axes, curve: Curve, colour: str, label: str | None = None) -> None:
-    axis.plot(*zip(*curve, strict=True), color=colour, linewidth=1.4, label=label)
+def _line(axis: Axes, curve: Curve, colour: str, label: str, style: str = "-") -> None:
+    axis.plot(*zip(*curve, strict=True), color=colour, linewidth=1.4, label=label, linestyle=style)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"no scalar log at '{path}'; train first, or name a run's directory")
+    return [record for record in map(_parse, path.read_text().splitlines()) if record]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -109,6 +109,6 @@ class UnreadableImagesHook(Hook):
         path, reason = next(iter(self.named.items()))
         raise UserError(
             f"{self.bad} of {self.seen} images ({100 * self.bad / self.seen:.1f} %) cannot be "
-            f"read, more than the {100 * self.max_share:g} % allowed; the first is {path} ({reason}); "
-            "mend or remove them, or raise max_share of UnreadableImagesHook"
+            f"read, more than the {100 * self.max_share:g} % allowed; the first is {path} "
+            f"({reason}); mend or remove them, or raise max_share of UnreadableImagesHook"
         )

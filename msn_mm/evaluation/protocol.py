@@ -1,0 +1,95 @@
+"""A config's evaluation data and metric, built outside of MMEngine's loops."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from msn_mm.errors import UserError
+from msn_mm.evaluation.extract import extract
+from msn_mm.evaluation.features import Features
+from msn_mm.evaluation.lowshot_metric import LowShotMetric
+from msn_mm.registry import METRICS
+
+_MISSING = (
+    "{name} names no labelled data to evaluate on: set {part}_dataloader to a data set of labelled "
+    "support and query images (type='LabelledImages'), {part}_evaluator=dict(type='LowShotMetric') "
+    "and {part}_cfg=dict(), as configs/msn_digits.py does"
+)
+
+
+def evaluation_parts(cfg: Config, part: str = "val") -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Return a config's evaluation data loader and its low-shot metric's settings.
+
+    Args:
+        cfg: A config.
+        part: ``"val"`` or ``"test"``; the other one serves where it is missing.
+
+    Returns:
+        The data loader's config and the metric's.
+
+    Raises:
+        UserError: The config has no labelled data, or no ``LowShotMetric``.
+    """
+    for name in (part, "val" if part == "test" else "test"):
+        loader, evaluator = cfg.get(f"{name}_dataloader"), cfg.get(f"{name}_evaluator")
+        if loader is None or evaluator is None:
+            continue
+        metrics = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
+        for metric in metrics:
+            if metric.get("type") in ("LowShotMetric", LowShotMetric):
+                return loader, dict(metric)
+    raise UserError(_MISSING.format(name=cfg.filename or "the config", part=part))
+
+
+def evaluation_only(cfg: Config) -> Config:
+    """Return a copy of a config that has a test loop and nothing of training.
+
+    Raises:
+        UserError: See :func:`evaluation_parts`.
+    """
+    loader, metric = evaluation_parts(cfg, "test")
+    cfg = copy.deepcopy(cfg)
+    for name in ("train", "val"):
+        for key in (f"{name}_cfg", f"{name}_dataloader", f"{name}_evaluator"):
+            if key in cfg:
+                cfg[key] = None
+    for key in ("optim_wrapper", "param_scheduler", "custom_hooks", "load_from"):
+        if key in cfg:
+            cfg[key] = None
+    cfg.resume = False
+    cfg.test_cfg, cfg.test_dataloader, cfg.test_evaluator = {}, loader, [metric]
+    return cfg
+
+
+def bare_model(model: nn.Module) -> nn.Module:
+    """Return the model inside a distributed wrapper, or the model itself."""
+    inner = model.module if is_model_wrapper(model) else model
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def build_metric(settings: Mapping[str, Any], **overrides: Any) -> LowShotMetric:
+    """Build the metric, some of its settings replaced."""
+    return METRICS.build({**settings, **overrides})
+
+
+def build_loader(loader: Mapping[str, Any], seed: int | None = None) -> DataLoader:
+    """Build an evaluation data loader for one process."""
+    return Runner.build_dataloader(dict(loader), seed=seed)
+
+
+def features_of(model: nn.Module, dataloader: DataLoader) -> Features:
+    """Extract features without a trace in the random state of a training yet to come."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    # a data loader draws its workers' seed from torch's global generator
+    with torch.random.fork_rng(devices=devices):
+        return extract(model, dataloader)

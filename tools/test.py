@@ -1,0 +1,62 @@
+"""Measure a checkpoint on a config's labelled data: ``python tools/test.py CONFIG CHECKPOINT``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+
+
+def parse_args(argv: Sequence[str] | None) -> Any:
+    """Read the command line."""
+    parser = ArgumentParser(
+        prog="test.py",
+        description="Low-shot and k-NN accuracy of a checkpoint's frozen target encoder.",
+    )
+    parser.add_argument("config", help="the config that the checkpoint was trained with")
+    parser.add_argument("checkpoint", help="a checkpoint that tools/train.py wrote")
+    add_out(parser, "work_dirs/<config name>/test")
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
+    add_cfg_options(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    # Heavy imports come after the command line, so that --help answers at once.
+    from msn_mm.engine.launch import build_runner, default_work_dir, load_config
+    from msn_mm.evaluation.baselines import accuracy_table
+    from msn_mm.evaluation.checkpoint import load_weights, read_weights
+    from msn_mm.evaluation.protocol import bare_model, evaluation_only
+    from msn_mm.utils.results import write_results
+
+    started = time.perf_counter()
+    cfg = load_config(args.config, args.cfg_options)
+    out = Path(args.out or default_work_dir(cfg, "test"))
+    test_cfg, state = evaluation_only(cfg), read_weights(args.checkpoint)
+    runner = build_runner(test_cfg, launcher=args.launcher, work_dir=out)
+    load_weights(bare_model(runner.model), state, args.checkpoint)
+    runner.test()
+    if runner.rank == 0:
+        metric = runner.test_evaluator.metrics[0]
+        write_results(
+            out / "results.json",
+            tool="test",
+            config=args.config,
+            checkpoint=args.checkpoint,
+            settings={**metric.settings(), "cfg_options": args.cfg_options},
+            metrics=metric.last,
+            seconds=time.perf_counter() - started,
+        )
+        print()
+        print(accuracy_table({Path(args.checkpoint).name: metric.last}))
+        print(f"\nresults: {out / 'results.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
