@@ -106,6 +106,8 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
     """
     if cfg.get("train_dataloader") is not None:
         cfg.train_dataloader["batch_size"] = plan.process_batch
+        # A short last batch would be another global batch, and could be one image.
+        cfg.train_dataloader.setdefault("drop_last", True)
     wrapper = cfg.get("optim_wrapper")
     if wrapper is not None:
         wrapper["accumulative_counts"] = plan.accumulation
