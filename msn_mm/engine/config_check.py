@@ -243,8 +243,8 @@ def _explain(error: Exception) -> str | None:
     # anything of this package, raised it; deeper in a library it may be a bug.
     last, built = frames[-1], local.get("obj_cls")
     own = last.f_globals.get("__name__", "").startswith("msn_mm.")
-    refused = last.f_code.co_name == "__init__" and inspect.isclass(built)
-    if own or (refused and isinstance(last.f_locals.get("self"), built)):
+    in_constructor = last.f_code.co_name == "__init__" and isinstance(built, type)
+    if own or (in_constructor and isinstance(last.f_locals.get("self"), built or object)):
         return f"{kind}: {error}"
     return None
 

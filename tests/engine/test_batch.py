@@ -21,6 +21,7 @@ def config(**changes: Any) -> Config:
         param_scheduler=[
             dict(type="LinearLR", start_factor=0.2),
             dict(type="CosineAnnealingLR", eta_min=1e-6),
+            dict(type="StretchedCosine", param_name="lr", eta_min=1e-6),
             dict(type="CosineAnnealingParamScheduler", param_name="weight_decay", eta_min=0.4),
         ],
     )
@@ -44,9 +45,10 @@ def test_the_learning_rate_follows_what_is_summed() -> None:
     apply_batch(cfg, resolve_batch(cfg, 2))
     assert cfg.train_dataloader.batch_size == 32
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.00025)
-    linear, cosine, decay = cfg.param_scheduler
+    linear, cosine, stretched, decay = cfg.param_scheduler
     assert linear.start_factor == 0.2
     assert cosine.eta_min == pytest.approx(2.5e-7)
+    assert stretched.eta_min == pytest.approx(2.5e-7)
     assert decay.eta_min == 0.4
 
 
