@@ -29,6 +29,9 @@ else
 fi
 
 # The package beside this script is found without being installed.
-export PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+if [[ -d $here/../msn_mm ]]; then
+    PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+    export PYTHONPATH
+fi
 exec "${PYTHON:-python}" -m msn_mm.utils.torchrun "${rendezvous[@]}" --nproc-per-node "$nproc" \
     "$here/train.py" "$config" --launcher pytorch "$@"

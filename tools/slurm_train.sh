@@ -25,7 +25,11 @@ if ((gpus % per_node)); then
 fi
 read -r -a extra <<<"${SRUN_ARGS:-}"
 
-export PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+# The package beside this script is found without being installed.
+if [[ -d $here/../msn_mm ]]; then
+    PYTHONPATH="$(dirname -- "$here")${PYTHONPATH:+:$PYTHONPATH}"
+    export PYTHONPATH
+fi
 exec srun --partition "$partition" --job-name "$job" --ntasks "$gpus" \
     --ntasks-per-node "$per_node" --gres "gpu:$per_node" \
     --cpus-per-task "${CPUS_PER_TASK:-8}" --kill-on-bad-exit=1 "${extra[@]+"${extra[@]}"}" \

@@ -106,6 +106,8 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
     """
     if cfg.get("train_dataloader") is not None:
         cfg.train_dataloader["batch_size"] = plan.process_batch
+        # A short last batch would be another global batch, and could be one image.
+        cfg.train_dataloader.setdefault("drop_last", True)
     wrapper = cfg.get("optim_wrapper")
     if wrapper is not None:
         wrapper["accumulative_counts"] = plan.accumulation
@@ -113,7 +115,7 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
         if plan.lr_scale != 1.0:
             _scale(optimizer, "lr", plan.lr_scale)
             for scheduler in _schedulers(cfg):
-                if str(scheduler.get("type", "")).endswith("LR"):
+                if _drives_lr(scheduler):
                     _scale(scheduler, "eta_min", plan.lr_scale)
     if "global_batch_size" in cfg:
         cfg["global_batch_size"] = plan.global_batch
@@ -124,6 +126,11 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
 def _schedulers(cfg: Config) -> list[Mapping[str, Any]]:
     schedulers = cfg.get("param_scheduler") or []
     return [schedulers] if isinstance(schedulers, Mapping) else list(schedulers)
+
+
+def _drives_lr(scheduler: Mapping[str, Any]) -> bool:
+    named = scheduler.get("param_name")
+    return named == "lr" if named else str(scheduler.get("type", "")).endswith("LR")
 
 
 def _scale(node: Any, key: str, factor: float) -> None:

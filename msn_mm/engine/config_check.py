@@ -197,8 +197,8 @@ def config_mistakes() -> Iterator[None]:
     """Turn what a wrong config raises while it is built into :class:`UserError`.
 
     Three things are told in one line: a ``type`` that no registry knows, an
-    argument that the class does not take, and a ``ValueError`` by which one of
-    this package's constructors refuses a setting. An error that did not pass
+    argument that the class does not take, and a ``ValueError`` by which a
+    constructor refuses a setting. An error that did not pass
     through a registry, or that names nothing written in the config, is a bug
     and passes untouched.
 
@@ -239,7 +239,12 @@ def _explain(error: Exception) -> str | None:
             return None
         names = _names_at(match[1], frames[-1]) | (_argument_names(local.get("obj_cls")) or set())
         return f"{kind} takes no argument '{match[2]}'.{did_you_mean(match[2], names)}"
-    if frames[-1].f_globals.get("__name__", "").startswith("msn_mm."):
+    # A ValueError is the refusal of a setting when the constructor itself, or
+    # anything of this package, raised it; deeper in a library it may be a bug.
+    last, built = frames[-1], local.get("obj_cls")
+    own = last.f_globals.get("__name__", "").startswith("msn_mm.")
+    in_constructor = last.f_code.co_name == "__init__" and isinstance(built, type)
+    if own or (in_constructor and isinstance(last.f_locals.get("self"), built or object)):
         return f"{kind}: {error}"
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 
+_RUNNERS_BUILT = itertools.count(1)
 DATA_ROOT_KEY = "train_dataloader.dataset.dataset.data_root"
 
 
@@ -177,6 +179,11 @@ def build_runner(
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
 
+    # MMEngine shares its log history among runners of one name, which it makes
+    # from the clock's second: number the runners of this process.
+    number = next(_RUNNERS_BUILT)
+    if number > 1 and not cfg.get("experiment_name"):
+        cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
         runner = Runner.from_cfg(cfg)
     for level, text in notes:

@@ -1,0 +1,160 @@
+"""Checkpoints: safe to load, whole or absent, and exact to resume."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.fileio import get_file_backend
+from mmengine.logging import HistoryBuffer
+from toy_training import write_config
+
+from msn_mm.engine import checkpointing
+from msn_mm.engine.checkpointing import find_resumable, from_plain, is_whole, to_plain
+from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.launch import build_runner, load_config, train
+from msn_mm.errors import UserError
+
+
+def save(path: Path, age: int = 0, torn: bool = False) -> Path:
+    torch.save({"value": torch.arange(1000)}, path)
+    if torn:
+        path.write_bytes(path.read_bytes()[:-200])
+    os.utime(path, ns=(10**18 - age * 10**9,) * 2)
+    return path
+
+
+def test_content_survives_a_safe_load(tmp_path: Path) -> None:
+    content = {
+        "message_hub": {
+            "log_scalars": OrderedDict(loss=HistoryBuffer([1.5, 2.5], [1, 3], max_length=7)),
+            "runtime_info": {"best": np.float64(0.25), "step": np.int64(3)},
+        },
+        "cfg": ConfigDict(lr=0.1, views=[ConfigDict(size=96)]),
+        "path": Path("a/b"),
+        "array": np.arange(3),
+        "weight": torch.ones(2),
+    }
+    dropped: list[str] = []
+    torch.save(to_plain(content, dropped), tmp_path / "c.pth")
+    loaded = from_plain(torch.load(tmp_path / "c.pth", weights_only=True))
+    assert dropped == []
+    history = loaded["message_hub"]["log_scalars"]["loss"]
+    assert isinstance(history, HistoryBuffer)
+    assert history.max_length == 7
+    np.testing.assert_array_equal(history.data[0], [1.5, 2.5])
+    np.testing.assert_array_equal(history.data[1], [1, 3])
+    assert history.mean() == pytest.approx(1.0)  # sum of values over sum of counts
+    assert loaded["message_hub"]["runtime_info"] == {"best": 0.25, "step": 3}
+    assert loaded["cfg"] == {"lr": 0.1, "views": [{"size": 96}]}
+    assert loaded["path"] == "a/b"
+    assert torch.equal(loaded["array"], torch.arange(3))
+
+
+def test_what_no_safe_type_holds_is_named() -> None:
+    dropped: list[str] = []
+    assert to_plain({"meta": {"tool": object(), "lr": 1.0}}, dropped) == {
+        "meta": {"tool": None, "lr": 1.0}
+    }
+    assert dropped == ["checkpoint.meta.tool (object)"]
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = get_file_backend(backend_args={"backend": checkpointing.ATOMIC_BACKEND})
+    target = tmp_path / "deep" / "epoch_1.pth"
+    backend.put(b"old", target)
+
+    def fail(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpointing.os, "fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        backend.put(b"new content", target)
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in target.parent.iterdir()] == ["epoch_1.pth"]
+
+
+def test_the_newest_whole_file_is_resumed(tmp_path: Path) -> None:
+    save(tmp_path / "epoch_9.pth", age=30)
+    whole = save(tmp_path / "epoch_10.pth", age=20)
+    torn = save(tmp_path / "epoch_11.pth", age=10, torn=True)
+    (tmp_path / "epoch_12.pth").touch()
+    save(tmp_path / "best_knn_epoch_12.pth")
+    assert not is_whole(torn)
+    found, skipped = find_resumable(tmp_path)
+    assert found == whole
+    assert [line.split(":")[0] for line in skipped] == [
+        "passing over epoch_12.pth",
+        "passing over epoch_11.pth",
+    ]
+
+
+def test_nothing_to_resume_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no whole checkpoint in .*start from scratch"):
+        find_resumable(tmp_path)
+    torn = save(tmp_path / "epoch_2.pth", torn=True)
+    with pytest.raises(UserError, match=r"\(1 torn\)"):
+        find_resumable(tmp_path)
+    save(tmp_path / "epoch_1.pth", age=10)
+    with pytest.raises(UserError, match=r"epoch_2.pth' is damaged.*one there is 'epoch_1.pth'"):
+        find_resumable(tmp_path, torn)
+    with pytest.raises(UserError, match="no checkpoint at"):
+        find_resumable(tmp_path, tmp_path / "epoch_3.pth")
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_one_checkpoint_is_too_few(keep: int) -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        SafeCheckpointHook(max_keep_ckpts=keep)
+
+
+def run(config: Path, out: Path, **kwargs: Any) -> dict[str, Any]:
+    """Train the toy for four epochs and return what its newest checkpoint holds."""
+    cfg = load_config(config, {"train_cfg.max_epochs": 4})
+    runner = build_runner(cfg, work_dir=out, **kwargs)
+    train(runner)
+    content = torch.load(find_resumable(out)[0], weights_only=True)
+    content["history"] = runner.message_hub.get_scalar("train/loss").data[0]
+    return content
+
+
+def assert_same(one: Any, other: Any, name: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), name
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), name
+        for key in one:
+            assert_same(one[key], other[key], f"{name}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), name
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{name}.{index}")
+    else:
+        assert one == other, name
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, "default_hooks['checkpoint'].update(max_keep_ckpts=-1)", name="keep.py"
+    )
+    out = tmp_path / "out"
+    whole = run(config, out)
+    # As after a kill while the third epoch's checkpoint was written.
+    (out / "epoch_4.pth").unlink()
+    third = out / "epoch_3.pth"
+    third.write_bytes(third.read_bytes()[:-100])
+    torch.manual_seed(99)
+    resumed = run(config, out, resume=True)
+    for part in ("state_dict", "optimizer", "param_schedulers", "random_state"):
+        assert_same(whole[part], resumed[part], part)
+    assert resumed["meta"]["epoch"] == 4
+    assert len(whole["history"]) == 16
+    np.testing.assert_array_equal(whole["history"], resumed["history"])
