@@ -43,11 +43,12 @@ val_dataloader = dict(
     batch_size=512,
     num_workers=4,
     sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="LabelledImages",
         support=dict(type="CIFAR10", data_root=data_root, split="train"),
         query=dict(type="CIFAR10", data_root=data_root, split="test"),
-        transform=dict(type="EvalCrop"),
+        transform=dict(type="EvalCrop", resize=None, crop=None),
     ),
 )
 val_evaluator = dict(type="LowShotMetric", images_per_class=(1, 2, 5), splits=10)

@@ -58,11 +58,12 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
     dataset=dict(
         type="LabelledImages",
         support=dict(type="Digits", split="pretrain"),
         query=dict(type="Digits", split="test"),
-        transform=dict(type="EvalCrop", channels=1),
+        transform=dict(type="EvalCrop", resize=None, crop=None, channels=1),
     ),
 )
 val_evaluator = dict(type="LowShotMetric", images_per_class=(1, 2, 5), splits=10)

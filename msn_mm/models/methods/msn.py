@@ -49,7 +49,11 @@ class MSN(BaseModel):
         shared_mask: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
+        # Built here, from this project's registry: MMEngine's base class would ask
+        # its own, which knows our names only while a runner has set the scope.
+        super().__init__(
+            data_preprocessor=None if data_preprocessor is None else MODELS.build(data_preprocessor)
+        )
         self.mask_ratio = dict(mask_ratio or {})
         if self.mask_ratio.get(TARGET):
             raise UserError("model.mask_ratio names the target view: MSN's target is not masked")

@@ -1,0 +1,74 @@
+"""Real trainings small enough for a test: MSN on a few real digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from msn_mm.engine.launch import build_runner, load_config
+
+IMAGES = 64
+
+
+def tiny_digits(**options: Any) -> Config:
+    """configs/msn_digits.py at tiny size: 64 images, batch 16, two blocks of width 24."""
+    cfg = load_config("configs/msn_digits.py")
+    cfg.merge_from_dict(
+        {
+            "model.backbone.embed_dim": 24,
+            "model.backbone.depth": 2,
+            "model.head.hidden_dim": 32,
+            "model.head.output_dim": 16,
+            "model.head.num_prototypes": 8,
+            "train_dataloader.dataset.dataset.indices": IMAGES,
+            "train_dataloader.num_workers": 0,
+            "train_dataloader.persistent_workers": False,
+            "train_dataloader.dataset.transform.views.focal.num": 2,
+            "global_batch_size": 16,
+            "base_batch_size": 16,
+            "train_cfg.max_epochs": 3,
+            "train_cfg.val_interval": 1000,
+            "visualizer.vis_backends": [dict(type="LocalVisBackend")],
+        }
+    )
+    cfg.param_scheduler = [
+        dict(type="LinearLR", start_factor=0.2, begin=0, end=1, convert_to_iter_based=True),
+        dict(type="CosineAnnealingLR", begin=1, convert_to_iter_based=True),
+        cfg.param_scheduler[2],
+    ]
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+class Watch(Hook):
+    """Call a function after every training iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self, look: Callable[[Runner, dict], None]) -> None:
+        self.look = look
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.look(runner, outputs)
+
+
+def run(
+    cfg: Config, work_dir: Path, look: Callable[[Runner, dict], None] | None = None, **launch: Any
+) -> Runner:
+    """Train and return the runner."""
+    runner = build_runner(cfg, work_dir=work_dir, **launch)
+    if look is not None:
+        runner.register_hook(Watch(look))
+    runner.train()
+    return runner
+
+
+def weights(runner: Runner) -> dict[str, torch.Tensor]:
+    """A copy of the model's state."""
+    return {name: value.clone() for name, value in runner.model.state_dict().items()}
