@@ -217,13 +217,14 @@ def test_reference_and_fast_path_agree_in_distribution(photo: np.ndarray) -> Non
                 x.std((1, 2, 3)).std(),  # so does contrast
                 (x.amax(1) - x.amin(1)).mean(),  # saturation
                 edges.mean(),  # sharpness
-                grey.float().mean() * 0.1,
+                grey.float().mean(),
             ]
         )
 
     left, right = statistics(a), statistics(b)
-    # Standard errors of 400 views are one to three percent of each statistic.
-    torch.testing.assert_close(left, right, rtol=0.08, atol=0.006)
+    # Standard errors of 400 views are one to four percent of each statistic;
+    # Pillow's 8 bits, cut off at each step, cost it about one percent of light.
+    torch.testing.assert_close(left, right, rtol=0.09, atol=0)
 
 
 # ---- arguments ------------------------------------------------------------

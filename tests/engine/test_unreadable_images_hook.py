@@ -124,6 +124,17 @@ def test_within_an_epoch_only_a_share_beyond_doubt_stops_the_run() -> None:
         hook.after_train_iter(runner, 1, data(20, 40, 12))
 
 
+def test_a_file_is_named_at_its_first_appearance_only(caplog: pytest.LogCaptureFixture) -> None:
+    hook = UnreadableImagesHook(max_share=1.0)
+    runner: Any = _Recorder()
+    hook.before_train_epoch(runner)
+    with caplog.at_level(logging.WARNING):
+        for step in range(3):
+            hook.after_train_iter(runner, step, data(8, 2))
+    assert len(caplog.messages) == 2 and "unreadable image 0.jpg: why" in caplog.messages[0]
+    assert hook.total == 6
+
+
 def test_few_images_are_judged_at_the_end_of_the_epoch() -> None:
     hook = UnreadableImagesHook()
     runner: Any = _Recorder()
