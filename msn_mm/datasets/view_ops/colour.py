@@ -35,7 +35,8 @@ def grey(images: Tensor) -> Tensor:
             "take ColorJitter and Grayscale out of the views"
         )
     red, green, blue = images.unbind(1)
-    return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]).unsqueeze(1)
+    luma = red * _LUMA[0]
+    return luma.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
