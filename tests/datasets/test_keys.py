@@ -47,7 +47,7 @@ def test_streams_of_neighbours_never_overlap() -> None:
 
 
 def test_reusable_generator_draws_the_same() -> None:
-    reusable = ReusableGenerator()
+    reusable = pickle.loads(pickle.dumps(ReusableGenerator()))
     for index, view in ((0, 0), (5, 3), (5, 2)):
         key = SampleKey(index, 11, 2)
         left, right = reusable.at(key, view), key.generator(view)
