@@ -118,6 +118,10 @@ def test_the_error_travels_between_processes() -> None:
 def test_arrays() -> None:
     colour = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
     assert as_pixels({"img": colour}, 3) is colour
+    frozen = colour[..., ::-1]
+    frozen.flags.writeable = False
+    usable = as_pixels({"img": frozen}, 3)
+    assert usable.flags.writeable and usable.flags.c_contiguous and (usable == frozen).all()
     assert as_pixels({"img": colour}, 1).shape == (6, 5, 1)
     grey = as_pixels({"img": colour[..., 0]}, 3)
     assert grey.shape == (6, 5, 3) and (grey == colour[..., :1]).all()
