@@ -67,7 +67,7 @@ def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
         channels: Channels that are wanted; grey becomes RGB and RGB grey.
 
     Returns:
-        uint8 (H, W, channels), writable.
+        uint8 (H, W, channels), contiguous and writable.
 
     Raises:
         UnreadableImageError: If the image is empty or its file is damaged.
@@ -88,11 +88,11 @@ def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
         raise UnreadableImageError(name, f"zero-sized, shape {pixels.shape}")
     found = pixels.shape[2]
     if found == channels:
-        return pixels if pixels.flags.writeable else pixels.copy()
+        return np.require(pixels, requirements=("C", "W"))
     if found == 1 and channels == 3:
         return pixels.repeat(3, axis=2)
     if found == 3 and channels == 1:
-        return to_array(Image.fromarray(pixels).convert("L"))
+        return to_array(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))
     raise UserError(f"the image has {found} channels and the views want {channels}")
 
 

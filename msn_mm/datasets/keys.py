@@ -56,6 +56,11 @@ class ReusableGenerator:
             "uinteger": 0,
         }
 
+    def __reduce__(self) -> tuple[type[ReusableGenerator], tuple[()]]:
+        # It has no state between calls, and a copied generator need not share
+        # its bits with a copied bit generator.
+        return type(self), ()
+
     def at(self, key: SampleKey, view: int) -> np.random.Generator:
         """Return a generator that draws what ``key.generator(view)`` draws."""
         self._key[:] = key.seed & _WORD, key.epoch & _WORD

@@ -23,9 +23,8 @@ from torchvision.transforms import v2
 
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.keys import ReusableGenerator, SampleKey
-from msn_mm.datasets.view_ops import ViewOp
-from msn_mm.errors import did_you_mean
-from msn_mm.registry import TRANSFORMS, VIEW_OPS
+from msn_mm.datasets.view_ops import ViewOp, find_op
+from msn_mm.registry import TRANSFORMS
 
 _TRIES = 10
 
@@ -118,23 +117,6 @@ def _build_op(cfg: dict[str, Any]) -> ViewOp:
         return op(**cfg)
     except TypeError as error:
         raise ValueError(f"view operation {kind}: {error}") from error
-
-
-def find_op(name: str) -> type[ViewOp]:
-    """Return the registered operation of a name as it stands in ``params``.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    kind = name.split("#")[0]
-    op = VIEW_OPS.module_dict.get(kind)
-    if op is None:
-        known = sorted(VIEW_OPS.module_dict)
-        raise ValueError(
-            f"unknown view operation '{kind}'.{did_you_mean(kind, known)} "
-            f"Registered: {', '.join(known)}"
-        )
-    return op
 
 
 @TRANSFORMS.register_module()

@@ -1,6 +1,6 @@
 """Augmentations in two halves: numbers drawn in the worker, pixels changed on the device."""
 
-from msn_mm.datasets.view_ops.base import ViewOp
+from msn_mm.datasets.view_ops.base import ViewOp, find_op
 from msn_mm.datasets.view_ops.blur import GaussianBlur
 from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale
 from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
@@ -13,4 +13,5 @@ __all__ = [
     "Rotation",
     "Shear",
     "ViewOp",
+    "find_op",
 ]

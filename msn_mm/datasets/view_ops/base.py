@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from msn_mm.errors import did_you_mean
+from msn_mm.registry import VIEW_OPS
+
 
 class ViewOp(ABC):
     """An augmentation cut in two.
@@ -56,6 +59,23 @@ class ViewOp(ABC):
     @abstractmethod
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's own transform of the same distribution, for PIL images."""
+
+
+def find_op(name: str) -> type[ViewOp]:
+    """Return the registered operation of a name as it stands in ``params``.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    kind = name.split("#")[0]
+    op = VIEW_OPS.module_dict.get(kind)
+    if op is None:
+        known = sorted(VIEW_OPS.module_dict)
+        raise ValueError(
+            f"unknown view operation '{kind}'.{did_you_mean(kind, known)} "
+            f"Registered: {', '.join(known)}"
+        )
+    return op
 
 
 def check_probability(p: float, op: str) -> float:

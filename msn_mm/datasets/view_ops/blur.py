@@ -18,7 +18,7 @@ from msn_mm.registry import VIEW_OPS
 _CUT = 3.0
 
 
-def blur_matrices(sigma: Tensor, half: Tensor, side: int) -> Tensor:
+def blur_matrices(sigma: Tensor, half: Tensor, reach: int, side: int) -> Tensor:
     """Return the matrices that blur along one axis, borders reflected.
 
     A blurred line is ``matrix @ line``. As a matrix the reflection costs
@@ -26,23 +26,29 @@ def blur_matrices(sigma: Tensor, half: Tensor, side: int) -> Tensor:
 
     Args:
         sigma: (R,) standard deviation in pixels, positive.
-        half: (R,) taps on each side of the centre; cut to ``side - 1``.
+        half: (R,) taps on each side of the centre.
+        reach: Largest number of taps on a side that is looked at, below ``side``.
         side: S, length of the line in pixels.
 
     Returns:
-        float32 (R, S, S); each row sums to 1.
+        float32 (R, S, S), on the device of ``sigma``; each row sums to 1.
     """
-    reach = min(int(half.max()), side - 1)
-    taps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2) * (taps.abs() <= half[:, None])
-    weights /= weights.sum(1, keepdim=True)
-    place = torch.arange(side)[:, None] + taps.to(torch.int64)
-    # Reflection without the edge pixel repeated: -1 -> 1, S -> S - 2.
-    place = place.abs()
-    place = torch.where(place >= side, 2 * (side - 1) - place, place)
-    matrices = torch.zeros(len(sigma), side, side)
-    index = place.expand(len(sigma), -1, -1)
-    return matrices.scatter_add_(2, index, weights[:, None, :].expand(-1, side, -1))
+    taps = torch.arange(reach + 2, dtype=torch.float32, device=sigma.device)
+    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2) * (taps <= half[:, None])
+    weights[:, -1] = 0.0
+    weights /= 2 * weights.sum(1, keepdim=True) - weights[:, :1]
+    # Pixel j is met at its own place, at -j and at 2 (S - 1) - j; the last
+    # column of the weights, zero, stands for all that is too far away. The edge
+    # pixels are their own reflection and count once.
+    source = torch.arange(side, device=sigma.device)
+    to = source[:, None]
+    left = torch.where(source > 0, to + source, side + reach)
+    right = torch.where(source < side - 1, 2 * (side - 1) - source - to, side + reach)
+    far = [d.clamp(max=reach + 1).flatten() for d in ((to - source).abs(), left, right)]
+    matrices = weights.index_select(1, far[0])
+    for distance in far[1:]:
+        matrices += weights.index_select(1, distance)
+    return matrices.view(-1, side, side)
 
 
 @VIEW_OPS.register_module()
@@ -86,8 +92,10 @@ class GaussianBlur(ViewOp):
         rows = rows_where(active, images)
         if rows is None or side < 2:
             return images
-        matrices = blur_matrices(params[active, 0], params[active, 1], side)
-        matrices = matrices.to(images.device, non_blocking=True).unsqueeze(1)
+        # The longest kernel is read on the host, the matrices are built on the device.
+        reach = min(int(params[:, 1].max()), side - 1)
+        sigma, half = params[active].to(images.device, non_blocking=True).unbind(1)
+        matrices = blur_matrices(sigma, half, reach, side).unsqueeze(1)
         part = matrices @ images.index_select(0, rows) @ matrices.mT
         return images.index_copy_(0, rows, part)
 

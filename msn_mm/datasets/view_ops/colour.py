@@ -35,7 +35,8 @@ def grey(images: Tensor) -> Tensor:
             "take ColorJitter and Grayscale out of the views"
         )
     red, green, blue = images.unbind(1)
-    return (red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]).unsqueeze(1)
+    luma = red * _LUMA[0]
+    return luma.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -60,8 +61,9 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     )
     sixth = sixth + 6.0 * shift[:, None, None]
     # A channel falls from the top by the chroma along a trapezium of the hue
-    # distance to it; the offsets 5, 3, 1 are red, green and blue.
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    # distance to it; the offsets 5, 3, 1 are red, green and blue. Counted on the
+    # device: a list copied there would wait for it.
+    offsets = 5 - 2 * torch.arange(3, device=images.device).view(1, 3, 1, 1)
     place = torch.remainder(offsets + sixth.unsqueeze(1), 6.0)
     fall = torch.minimum(place, 4.0 - place).clamp_(0.0, 1.0)
     return top.unsqueeze(1) - chroma.unsqueeze(1) * fall

@@ -1,0 +1,134 @@
+"""Decoding: whatever the file, 8-bit RGB; damaged files named with a reason."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msn_mm.datasets import UnreadableImageError
+from msn_mm.datasets.decode import as_pixels, read_image
+from msn_mm.errors import UserError
+
+RED = (200, 40, 20)
+
+
+def save(path: Path, mode: str, **options: object) -> Path:
+    image = Image.new("RGB", (20, 10), RED)
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "tolerance"),
+    [
+        ("a.jpg", "RGB", 3),
+        ("a.jpg", "CMYK", 6),
+        ("a.png", "RGB", 0),
+        ("a.png", "RGBA", 0),
+        ("a.png", "P", 0),
+        ("a.gif", "P", 0),
+        ("a.bmp", "RGB", 0),
+        ("a.webp", "RGB", 8),
+        ("a.tif", "RGB", 0),
+        ("a.tiff", "CMYK", 6),
+        ("a.ppm", "RGB", 0),
+    ],
+)
+def test_formats_end_as_rgb(tmp_path: Path, name: str, mode: str, tolerance: int) -> None:
+    pixels = read_image(save(tmp_path / name, mode))
+    assert pixels.shape == (10, 20, 3) and pixels.dtype == np.uint8 and pixels.flags.writeable
+    assert np.abs(pixels.astype(int) - RED).max() <= tolerance
+
+
+def test_palette_with_transparent_entries(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", "P", transparency=bytes([255, 0]))
+    assert np.abs(read_image(path).astype(int) - RED).max() == 0
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA"])
+def test_grey_modes_end_as_rgb(tmp_path: Path, mode: str) -> None:
+    pixels = read_image(save(tmp_path / "a.png", mode))
+    assert pixels.shape == (10, 20, 3) and (pixels == pixels[..., :1]).all()
+
+
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 200).astype(np.uint16).reshape(10, 20)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    Image.fromarray(ramp).save(tmp_path / "deep.tif")
+    for name in ("deep.png", "deep.tif"):
+        pixels = read_image(tmp_path / name, channels=1)[..., 0]
+        np.testing.assert_allclose(pixels, ramp / 257, atol=0.51)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate 270 degrees to see it upright
+    image.save(tmp_path / "a.png", exif=exif)
+    pixels = read_image(tmp_path / "a.png", channels=1)
+    np.testing.assert_array_equal(pixels[..., 0], np.rot90(np.asarray(image), -1))
+
+
+def test_damaged_files_give_a_reason(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("not an image at all")
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    broken = bytearray((tmp_path / "whole.png").read_bytes())
+    broken[60:90] = bytes(30)
+    (tmp_path / "broken.png").write_bytes(broken)
+    reasons = {
+        "cut.jpg": "truncated",
+        "empty.jpg": "empty file",
+        "text.jpg": "not an image",
+        "broken.png": "",
+        "gone.jpg": "no such file",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(UnreadableImageError, match=name) as caught:
+            read_image(tmp_path / name)
+        assert reason in caught.value.reason and "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(UnreadableImageError, match="exceeds limit"):
+        read_image(save(tmp_path / "a.png", "RGB"))
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UnreadableImageError, match="no known range"):
+        read_image(tmp_path / "f.tif")
+
+
+def test_the_error_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UnreadableImageError("a.jpg", "why")))
+    assert (error.path, error.reason) == ("a.jpg", "why")
+
+
+def test_arrays() -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    assert as_pixels({"img": colour}, 3) is colour
+    frozen = colour[..., ::-1]
+    frozen.flags.writeable = False
+    usable = as_pixels({"img": frozen}, 3)
+    assert usable.flags.writeable and usable.flags.c_contiguous and (usable == frozen).all()
+    assert as_pixels({"img": colour}, 1).shape == (6, 5, 1)
+    grey = as_pixels({"img": colour[..., 0]}, 3)
+    assert grey.shape == (6, 5, 3) and (grey == colour[..., :1]).all()
+    assert as_pixels({"img": np.zeros((6, 5, 7), np.uint8)}, 7).shape == (6, 5, 7)
+    with pytest.raises(UserError, match="3 channels and the views want 7"):
+        as_pixels({"img": colour}, 7)
+    with pytest.raises(UserError, match="must be uint8"):
+        as_pixels({"img": colour.astype(np.float32)}, 3)
+    with pytest.raises(UnreadableImageError, match="number 3: zero-sized"):
+        as_pixels({"img": colour[:0], "sample_idx": 3}, 3)

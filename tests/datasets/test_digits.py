@@ -1,0 +1,48 @@
+"""Digits: the splits are fixed and disjoint, the pixels those of the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from msn_mm.datasets import Digits
+
+
+def rows(data: Digits) -> list[dict[str, Any]]:
+    return [data.get_data_info(i) for i in range(len(data))]
+
+
+def test_splits_make_up_the_whole_and_share_nothing() -> None:
+    pretrain, test, whole = (Digits(split) for split in ("pretrain", "test", "all"))
+    assert (len(pretrain), len(test), len(whole)) == (1297, 500, 1797)
+    left, right = ({r["img"].tobytes() for r in rows(d)} for d in (pretrain, test))
+    assert not left & right
+    assert left | right == {r["img"].tobytes() for r in rows(whole)}
+    assert set(r["gt_label"] for r in rows(test)) == set(range(10))
+    assert pretrain.metainfo["classes"] == tuple("0123456789")
+
+
+def test_the_held_out_images_never_change() -> None:
+    # Published numbers hang on them: labels of the first twenty.
+    labels = [Digits("test").get_data_info(i)["gt_label"] for i in range(20)]
+    assert labels == [0, 1, 2, 4, 2, 5, 7, 9, 8, 7, 1, 0, 7, 4, 9, 0, 0, 1, 3, 2]
+
+
+def test_pixels() -> None:
+    info = Digits("all").get_data_info(0)
+    assert info["img"].shape == (32, 32, 1) and info["img"].dtype == np.uint8
+    assert info["gt_label"] == load_digits().target[0]
+    as_scanned = Digits("all", size=8).get_data_info(5)["img"][..., 0]
+    np.testing.assert_allclose(as_scanned, load_digits().images[5] * 255 / 16, atol=0.51)
+    # Bicubic enlargement keeps blocks of the scan, up to overshoot.
+    blocks = info["img"].reshape(8, 4, 8, 4).mean((1, 3))
+    np.testing.assert_allclose(blocks, load_digits().images[0] * 255 / 16, atol=40)
+
+
+@pytest.mark.parametrize("arguments", [{"split": "train"}, {"size": 0}, {"holdout": 1797}])
+def test_impossible_settings(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Digits"):
+        Digits(**arguments)
