@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Heavy imports come after the command line, so that --help answers at once.
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.evaluation.baselines import compare_with_baselines
-    from msn_mm.evaluation.demo_report import report
+    from msn_mm.evaluation.demo_report import announce, report
     from msn_mm.evaluation.protocol import build_loader, build_metric, evaluation_parts
 
     started = time.perf_counter()
@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     metric = build_metric(metric_cfg, splits=args.splits)
     train_seconds = 0.0
 
-    def timed_training() -> None:
+    def timed_training(baselines: dict[str, Any]) -> None:
         nonlocal train_seconds
+        print(announce(runner, baselines), flush=True)
         begun = time.perf_counter()
         train(runner)
         train_seconds = time.perf_counter() - begun

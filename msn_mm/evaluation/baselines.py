@@ -52,7 +52,7 @@ def compare_with_baselines(
     model: nn.Module,
     dataloader: DataLoader,
     metric: LowShotMetric,
-    train: Callable[[], object],
+    train: Callable[[dict[str, dict[str, Any]]], object],
 ) -> dict[str, dict[str, Any]]:
     """Measure raw pixels and the untrained model, train, and measure again.
 
@@ -62,7 +62,7 @@ def compare_with_baselines(
         model: Freshly initialised model; see :func:`~msn_mm.evaluation.extract.extract`.
         dataloader: Evaluation data loader of support and query images.
         metric: What to measure.
-        train: Trains ``model`` in place.
+        train: Trains ``model`` in place; it receives the first two measurements.
 
     Returns:
         ``{"raw_pixels", "untrained", "trained"}``, each as
@@ -78,7 +78,7 @@ def compare_with_baselines(
         "raw_pixels": measure(raw_pixels(dataloader)),
         "untrained": measure(features_of(model, dataloader)),
     }
-    train()
+    train(dict(measured))
     measured["trained"] = measure(features_of(model, dataloader))
     return measured
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,34 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from msn_mm.evaluation.baselines import accuracy_table, verdict
 from msn_mm.utils.results import write_results
 from msn_mm.visualization.curves import plot_training_curves
+
+
+def announce(runner: Runner, baselines: Mapping[str, Mapping[str, Any]]) -> str:
+    """Word what the demo is about to do: the numbers to beat, and what to watch in the log.
+
+    Args:
+        runner: The runner, before its training.
+        baselines: ``raw_pixels`` and ``untrained`` from
+            :func:`~msn_mm.evaluation.baselines.compare_with_baselines`.
+    """
+    table = accuracy_table(
+        {"raw pixels": baselines["raw_pixels"], "untrained encoder": baselines["untrained"]}
+    )
+    lines = [
+        "",
+        "To beat:",
+        table,
+        "",
+        f"Now pre-training on {len(runner.train_dataloader.dataset)} images without their labels, "
+        f"{runner.max_epochs} epochs.",
+    ]
+    prototypes = _num_prototypes(runner)
+    if prototypes is not None:
+        lines.append(
+            f"Watch loss_msn: it starts near ln {prototypes} = {math.log(prototypes):.2f}, where "
+            "nothing is learned, and should fall."
+        )
+    return "\n".join([*lines, ""])
 
 
 def report(
@@ -46,7 +75,7 @@ def report(
     plot_training_curves(
         Path(runner.log_dir) / "vis_data" / "scalars.json",
         out / "curves.png",
-        num_prototypes=(runner.cfg.model.get("head") or {}).get("num_prototypes"),
+        num_prototypes=_num_prototypes(runner),
         baselines=_means(measured["raw_pixels"]),
         steps_per_epoch=len(runner.train_dataloader),
     )
@@ -87,6 +116,10 @@ def report(
             f"    python tools/test.py {config} {checkpoint}",
         ]
     return "\n".join(lines)
+
+
+def _num_prototypes(runner: Runner) -> int | None:
+    return (runner.cfg.model.get("head") or {}).get("num_prototypes")
 
 
 def _latest_checkpoint(out: Path) -> Path | None:

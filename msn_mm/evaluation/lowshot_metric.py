@@ -71,6 +71,7 @@ class LowShotMetric(BaseMetric):
         self.lambd = lambd
         self.seed = seed
         self.last: dict[str, Any] = {}
+        self._device = torch.device("cpu")
 
     def settings(self) -> dict[str, Any]:
         """Return what the values depend on, for ``results.json``."""
@@ -87,6 +88,7 @@ class LowShotMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keep the features, labels, roles and data set indices of one batch."""
         features = torch.stack([sample["feature"] for sample in data_samples])
+        self._device = features.device
         self.results.append(
             {
                 "index": np.asarray(data_batch["data_samples"]["index"], dtype=np.int64),
@@ -158,6 +160,7 @@ class LowShotMetric(BaseMetric):
                 query_labels,
                 k=self.knn_k,
                 temperature=self.knn_temperature,
+                device=self._device,  # where the model computes
             )
             self.last["knn"] = {"top1": top1, "k": self.knn_k}
             flat["knn/top1"] = top1

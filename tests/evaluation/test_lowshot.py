@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits
@@ -92,6 +93,17 @@ def test_same_seed_same_numbers_and_another_seed_other_splits() -> None:
 
     assert run(0) == run(0)
     assert run(0)["2"]["top1"] != run(1)["2"]["top1"]
+
+
+def test_torch_keeps_its_threads() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        features, labels = _gaussians(3, 6)
+        fit_logistic_regression(center_and_normalize(features), labels)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_too_many_shots_fails_before_any_fit(monkeypatch: pytest.MonkeyPatch) -> None:
