@@ -137,6 +137,7 @@ def test_the_default_directory_is_named_after_the_config(
         ({"custom_hooks": [{"window": 3}]}, "a hook in the config has no 'type'"),
         ({"train_dataloader.dataset.length": 3}, "3 images, fewer than one batch"),
         ({"global_batch_size": 1}, "leaves 1 image a process"),
+        ({"param_scheduler.0.begin": 2}, "begins at epoch 2, but training ends after 2: raise"),
     ],
 )
 def test_a_mistake_met_while_building_is_one_line(

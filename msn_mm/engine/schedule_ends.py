@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from torch.optim import AdamW
 
+from msn_mm.errors import UserError
 from msn_mm.registry import PARAM_SCHEDULERS
 
 # Steps of an epoch in the rehearsal. Training takes thousands; the last value
@@ -42,6 +43,26 @@ class ScheduleEnds:
         return f"{self.first:.4g} at the start{middle}, {self.last:.4g} at the end"
 
 
+def check_schedules(cfg: Config) -> None:
+    """Refuse a schedule that would begin after training has ended.
+
+    Raises:
+        UserError: naming the schedule, and what to set.
+    """
+    loop = cfg.get("train_cfg") or {}
+    for index, scheduler in enumerate(_written(cfg)):
+        unit = "epoch" if scheduler.get("by_epoch", True) else "iter"
+        length = loop.get(f"max_{unit}s")
+        begin = scheduler.get("begin", 0)
+        if length is not None and "end" not in scheduler and begin >= length:
+            raise UserError(
+                f"param_scheduler.{index} ({scheduler.get('type')}) begins at {unit} {begin}, but "
+                f"training ends after {length}: raise train_cfg.max_{unit}s above {begin}, or "
+                f"shorten what comes before, e.g. --cfg-options param_scheduler.0.end=1 "
+                f"param_scheduler.{index}.begin=1"
+            )
+
+
 def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
     """Run the learning rate, weight decay and target momentum of a config to their ends.
 
@@ -50,10 +71,14 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
             ``train_cfg``; the batch should be resolved, so that the rate is the
             one that training uses.
 
+    Raises:
+        UserError: as :func:`check_schedules`.
+
     Returns:
         One entry for the learning rate and one for the weight decay, where the
         optimizer has them, and one for the momentum of an ``EMAHook``.
     """
+    check_schedules(cfg)
     optimizer_cfg = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
     loop = cfg.get("train_cfg") or {}
     by_epoch = loop.get("max_epochs") is not None
@@ -68,6 +93,11 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
     return ends
 
 
+def _written(cfg: Config) -> list[Mapping[str, Any]]:
+    written = cfg.get("param_scheduler") or []
+    return [written] if isinstance(written, Mapping) else list(written)
+
+
 def _rehearse(
     cfg: Config, optimizer_cfg: Mapping[str, Any], length: int, by_epoch: bool
 ) -> list[ScheduleEnds]:
@@ -77,9 +107,8 @@ def _rehearse(
         lr=float(optimizer_cfg["lr"]),
         weight_decay=float(optimizer_cfg.get("weight_decay", 0.0)),
     )
-    written = cfg.get("param_scheduler") or []
     schedulers = []
-    for scheduler in [written] if isinstance(written, Mapping) else written:
+    for scheduler in _written(cfg):
         settings = dict(scheduler)
         settings.setdefault("end", length)
         built = PARAM_SCHEDULERS.build(
