@@ -34,6 +34,15 @@ class ToyData(Dataset):
         return {"inputs": value, "data_samples": {"index": index, "target": value.sum()}}
 
 
+class LocalBatchNorm(nn.SyncBatchNorm):
+    """A ``SyncBatchNorm`` that runs on a CPU, as the project's own does."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return nn.functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, self.training
+        )
+
+
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
     """Regression of the sum through dropout, which draws from torch's global generator."""
@@ -42,7 +51,9 @@ class ToyModel(BaseModel):
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be positive, not {width}")
-        self.layers = nn.Sequential(nn.Linear(8, width), nn.Dropout(dropout), nn.Linear(width, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(8, width), LocalBatchNorm(width), nn.Dropout(dropout), nn.Linear(width, 1)
+        )
 
     def forward(
         self, inputs: torch.Tensor, data_samples: dict[str, torch.Tensor], mode: str = "tensor"

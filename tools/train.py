@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         from msn_mm.utils.dry_run import dry_run
 
-        print(dry_run(cfg, args.processes, args.images_per_s))
+        print(dry_run(cfg, args.processes, args.images_per_s, args.amp))
         return 0
     # Libraries that a config brings in ask the environment for their local rank.
     os.environ.setdefault("LOCAL_RANK", "0")

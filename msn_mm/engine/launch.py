@@ -19,6 +19,7 @@ from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 
@@ -163,6 +164,7 @@ def build_runner(
                 f"{plan.accumulation} accumulated = {plan.global_batch}{scaled}",
             )
         )
+        check_schedules(cfg)
     if amp:
         _use_amp(cfg)
     if seed is not None or deterministic:

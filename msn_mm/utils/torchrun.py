@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return told[0]
         print(error.format_msg(), file=sys.stderr)
         return next((status for status in failures if status > 0), 1)
-    except (SignalException, KeyboardInterrupt):
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    except KeyboardInterrupt:
         return INTERRUPTED_STATUS
     return 0
 

@@ -1,0 +1,314 @@
+"""What a config amounts to, told before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from msn_mm.engine.batch import BatchPlan, apply_batch, resolve_batch
+from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
+from msn_mm.errors import UserError
+from msn_mm.registry import DATASETS, MODELS, SCOPE
+from msn_mm.utils.vit_cost import BFLOAT, FLOAT, ViTShape, linear_flops, linear_saved_bytes
+
+TARGET = "target"
+IMAGENET_TRAIN_IMAGES = 1_281_167
+_GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class View:
+    """One group of views of an image.
+
+    Attributes:
+        name: its name in the config.
+        size: side in pixels.
+        num: views of this group.
+        patches: patches of one view, before any is dropped.
+        tokens: tokens that enter the blocks, CLS included.
+    """
+
+    name: str
+    size: int
+    num: int
+    patches: int
+    tokens: int
+
+    @property
+    def is_target(self) -> bool:
+        """Whether the target network reads it, which takes no gradient."""
+        return self.name == TARGET
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Predicted bytes on one device.
+
+    Attributes:
+        parameters: trained ones and the target's.
+        gradients: of the trained ones; twice with several processes, whose
+            sums travel in buckets.
+        optimizer: AdamW's two moments.
+        activations: what the anchors' forward passes keep, the views' pixels,
+            and the widest intermediate of one pass.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts, without the library's and allocator's own share."""
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a dry run works out.
+
+    Attributes:
+        cfg: the resolved config.
+        batch: the division of the batch.
+        trained: parameters that the optimizer moves.
+        target: parameters that follow them.
+        views: the groups of views; empty for a backbone that is no ViT.
+        flops: FLOPs of one source image in training, all views; 0 when unknown.
+        memory: predicted bytes on a device, ``None`` when unknown.
+        schedules: first, highest, lowest and last value of what is scheduled.
+        images: images of the training set, and where the number comes from.
+    """
+
+    cfg: Config
+    batch: BatchPlan
+    trained: int
+    target: int
+    views: list[View]
+    flops: int
+    memory: Memory | None
+    schedules: list[ScheduleEnds]
+    images: tuple[int | None, str] = (None, "")
+    notes: list[str] = field(default_factory=list)
+
+
+def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
+    """Work out what a config amounts to on a number of processes.
+
+    The model is built on torch's meta device, so it takes no memory at any size.
+
+    Args:
+        cfg: the config; not changed.
+        processes: number of processes, one device each.
+        amp: predict for autocast to bfloat16.
+
+    Raises:
+        UserError: for a batch that does not divide or a config that does not build.
+    """
+    cfg = copy.deepcopy(cfg)
+    batch = resolve_batch(cfg, processes)
+    apply_batch(cfg, batch)
+    with _scope(cfg), config_mistakes(), torch.device("meta"):
+        model = MODELS.build(copy.deepcopy(cfg.model))
+    parameters = list(model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    target = sum(p.numel() for p in parameters if not p.requires_grad)
+
+    views: list[View] = []
+    flops, memory, notes = 0, None, []
+    backbone: Any = getattr(model, "backbone", None)
+    if hasattr(backbone, "vit") and hasattr(backbone, "num_tokens"):
+        with config_mistakes():
+            views = read_views(cfg, model)
+        shape = ViTShape.of(backbone.vit)
+        checkpointing = bool(getattr(backbone, "checkpointing", False))
+        head = getattr(model, "head", torch.nn.Module())
+        flops = train_flops(shape, views, linear_flops(head), checkpointing)
+        memory = predict_memory(
+            shape, views, head, batch, trained, target, amp=amp, checkpointing=checkpointing
+        )
+    else:
+        notes.append("tokens, FLOPs and memory are worked out for MaskedViT backbones only")
+    with _scope(cfg), config_mistakes():
+        ends = schedule_ends(cfg)
+    images = _count_images(cfg)
+    return Plan(cfg, batch, trained, target, views, flops, memory, ends, images, notes)
+
+
+def read_views(cfg: Config, model: Any) -> list[View]:
+    """Return the views of the training data with their tokens in ``model``'s backbone."""
+    transform = cfg.train_dataloader.dataset.get("transform") or {}
+    ratios = getattr(model, "mask_ratio", {})
+    views = []
+    for name, view in (transform.get("views") or {}).items():
+        size = int(view["size"])
+        tokens = model.backbone.num_tokens(size, ratios.get(name, 0.0))
+        prefix = int(model.backbone.vit.num_prefix_tokens)
+        patches = model.backbone.num_tokens(size, 0.0) - prefix
+        views.append(View(name, size, int(view.get("num", 1)), patches, tokens))
+    return views
+
+
+def train_flops(
+    shape: ViTShape, views: list[View], head_flops: int, checkpointing: bool = False
+) -> int:
+    """Return the FLOPs of one source image: target forward, other views forward and backward.
+
+    The backward pass counts twice the forward pass (:meth:`ViTShape.backward_flops`).
+    """
+    total = 0
+    for view in views:
+        once = shape.forward_flops(view.tokens, view.patches) + head_flops
+        if not view.is_target:
+            once += shape.backward_flops(view.tokens, view.patches, checkpointing) + 2 * head_flops
+        total += view.num * once
+    return total
+
+
+def predict_memory(
+    shape: ViTShape,
+    views: list[View],
+    head: torch.nn.Module,
+    batch: BatchPlan,
+    trained: int,
+    target: int,
+    amp: bool = False,
+    checkpointing: bool = False,
+) -> Memory:
+    """Predict the bytes that training takes on one device.
+
+    Weights, gradients, AdamW's moments and the target are fp32; autocast adds a
+    bfloat16 copy of the weights. What the forward passes of all views but the
+    target keep is in :meth:`ViTShape.saved_bytes`. Batches also lie on the
+    device as uint8 and as fp32 pixels, and one pass holds its widest
+    intermediate three times.
+    """
+    size = batch.process_batch
+    kept, pixels, widest = 0, 0, 0
+    saved_head = linear_saved_bytes(head)
+    for view in views:
+        images = size * view.num
+        pixels += images * view.patches * shape.patch_numbers * (FLOAT + 1)
+        widest = max(widest, images * view.tokens * shape.hidden * (BFLOAT if amp else FLOAT))
+        if not view.is_target:
+            row = shape.saved_bytes(view.tokens, view.patches, amp, checkpointing) + saved_head
+            kept += images * row
+    return Memory(
+        parameters=(trained + target) * (FLOAT + (BFLOAT if amp else 0)),
+        gradients=trained * FLOAT * (2 if batch.world_size > 1 else 1),
+        optimizer=2 * trained * FLOAT,
+        activations=kept + pixels + 3 * widest,
+    )
+
+
+def epochs_of(cfg: Config, images: int | None, global_batch: int) -> float | None:
+    """Return the length of training in epochs; ``None`` when it is unknown."""
+    loop = cfg.get("train_cfg") or {}
+    if loop.get("max_epochs") is not None:
+        return float(loop["max_epochs"])
+    if loop.get("max_iters") is not None and images:
+        return loop["max_iters"] * global_batch / images
+    return None
+
+
+def dry_run(
+    cfg: Config, processes: int = 1, images_per_s: float | None = None, amp: bool = False
+) -> str:
+    """Return the report of ``tools/train.py CONFIG --dry-run``.
+
+    Args:
+        cfg: the config; not changed.
+        processes: number of processes to plan for.
+        images_per_s: source images a second over all processes, for the days.
+        amp: predict for autocast to bfloat16.
+
+    Raises:
+        UserError: as :func:`make_plan`, and for a rate or number of processes
+            that is not positive.
+    """
+    if processes < 1:
+        raise UserError(f"--processes must be at least 1, not {processes}")
+    if images_per_s is not None and not (images_per_s > 0 and math.isfinite(images_per_s)):
+        raise UserError(f"--images-per-s must be a positive number, not {images_per_s:g}")
+    plan = make_plan(cfg, processes, amp)
+    return plan.cfg.pretty_text + "\n" + "\n".join(_lines(plan, images_per_s, amp))
+
+
+def _lines(plan: Plan, images_per_s: float | None, amp: bool) -> list[str]:
+    batch = plan.batch
+    rows = [("parameters", f"{plan.trained:,} trained, {plan.target:,} target")]
+    for view in plan.views:
+        count = f"{view.num} x " if view.num > 1 else ""
+        rows.append(
+            (
+                f"view {view.name}",
+                f"{count}{view.size} pixels, {view.tokens:,} tokens with CLS"
+                + (f" of {view.patches:,} patches" if view.tokens <= view.patches else ""),
+            )
+        )
+    rows.append(
+        (
+            "batch",
+            f"{batch.process_batch} a process x {batch.world_size} x {batch.accumulation} "
+            f"accumulated = {batch.global_batch}",
+        )
+    )
+    if plan.flops:
+        rows.append(("FLOPs an image", f"{plan.flops / _GIGA:,.2f} G, all views, with backward"))
+    if plan.memory is not None:
+        m = plan.memory
+        parts = ", ".join(
+            f"{name} {_bytes(getattr(m, name))}"
+            for name in ("parameters", "gradients", "optimizer", "activations")
+        )
+        precision = "bfloat16 autocast" if amp else "fp32"
+        rows.append(("memory a device", f"{_bytes(m.total)} predicted in {precision} ({parts})"))
+    for ends in plan.schedules:
+        rows.append((ends.name, str(ends)))
+    images, source = plan.images
+    epochs = epochs_of(plan.cfg, images, batch.global_batch)
+    if epochs is not None:
+        shown = f"{images:,} images{source}" if images else "number of images unknown"
+        rows.append(("length", f"{epochs:g} epochs, {shown}"))
+        if images and images_per_s:
+            days = images * epochs / images_per_s / 86400
+            hours = f" ({24 * days:.2f} hours)" if days < 1 else ""
+            rows.append(("time", f"{days:.3g} days{hours} at {images_per_s:g} images/s"))
+    width = max(len(name) for name, _ in rows)
+    return [
+        *(f"{name:<{width}}  {text}" for name, text in rows),
+        *plan.notes,
+        *(f"warning: {text}" for text in batch.warnings()),
+    ]
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.1f} MiB"
+
+
+def _count_images(cfg: Config) -> tuple[int | None, str]:
+    """Return the number of training images; ImageNet-1K's when its data is not here."""
+    dataset = cfg.train_dataloader.get("dataset")
+    try:
+        with _scope(cfg):
+            return len(DATASETS.build(copy.deepcopy(dataset))), ""
+    except (OSError, UserError, KeyError, TypeError, ValueError):
+        pass
+    inner: Any = dataset
+    while isinstance(inner, Mapping) and isinstance(inner.get("dataset"), Mapping):
+        inner = inner["dataset"]
+    if isinstance(inner, Mapping) and "imagenet" in str(inner.get("data_root", "")).lower():
+        return IMAGENET_TRAIN_IMAGES, " (ImageNet-1K's; the data is not here)"
+    return None, ""
+
+
+def _scope(cfg: Config) -> Any:
+    return DefaultScope.overwrite_default_scope(cfg.get("default_scope", SCOPE))

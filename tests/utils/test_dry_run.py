@@ -1,0 +1,88 @@
+"""What a dry run says about the shipped configs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from msn_mm.engine.launch import load_config
+from msn_mm.errors import UserError
+from msn_mm.utils.dry_run import dry_run, make_plan
+from msn_mm.utils.vit_cost import ViTShape
+
+
+def tiny() -> Config:
+    return load_config(
+        "msn_vits16.py",
+        {
+            "model.backbone.embed_dim": 48,
+            "model.backbone.depth": 2,
+            "model.backbone.num_heads": 3,
+            "model.head.hidden_dim": 32,
+            "model.head.output_dim": 16,
+            "model.head.num_prototypes": 8,
+            "global_batch_size": 64,
+        },
+    )
+
+
+def test_the_plan_of_the_largest_model() -> None:
+    plan = make_plan(load_config("msn_vitl7.py"), processes=8)
+    assert {view.name: view.tokens for view in plan.views} == {
+        "target": 1025,
+        "anchor": 308,
+        "focal": 170,
+    }
+    assert {view.name: view.num for view in plan.views}["focal"] == 10
+    assert 3.0e8 < plan.target < plan.trained < 3.2e8
+    assert (plan.batch.process_batch, plan.batch.global_batch) == (128, 1024)
+    rate, decay, momentum = plan.schedules
+    assert (rate.first, rate.highest[0]) == pytest.approx((0.0002, 0.001))
+    assert rate.last < 1e-7
+    assert (decay.first, decay.last) == pytest.approx((0.04, 0.4), rel=1e-3)
+    assert (momentum.first, momentum.last) == (0.996, 1.0)
+    assert plan.memory is not None
+    assert plan.memory.optimizer == 8 * plan.trained
+    assert torch.cuda.is_available() or plan.memory.total > 10 * 2**30  # nothing was allocated
+
+
+def test_flops_sum_over_the_views() -> None:
+    plan = make_plan(tiny())
+    shape = ViTShape(width=48, hidden=192, depth=2, patch_numbers=3 * 16 * 16)
+    head = 2 * (48 * 32 + 32 * 32 + 32 * 16 + 8 * 16)
+    expected = 0
+    for view in plan.views:
+        forward = shape.forward_flops(view.tokens, view.patches) + head
+        backward = shape.backward_flops(view.tokens, view.patches) + 2 * head
+        expected += view.num * (forward + (0 if view.name == "target" else backward))
+    assert plan.flops == expected
+
+
+def test_memory_follows_batch_and_precision() -> None:
+    cfg = tiny()
+    one, two, half = make_plan(cfg), make_plan(cfg, processes=2), make_plan(cfg, amp=True)
+    assert one.memory and two.memory and half.memory
+    assert two.memory.activations == one.memory.activations // 2
+    assert two.memory.gradients == 2 * one.memory.gradients == 8 * one.trained
+    assert half.memory.activations < one.memory.activations
+
+
+def test_the_report_names_everything() -> None:
+    text = dry_run(tiny(), processes=2, images_per_s=1000.0)
+    for words in (
+        "global_batch_size = 64",
+        "32 a process x 2 x 1 accumulated = 64",
+        "10 x 96 pixels, 37 tokens with CLS",
+        "FLOPs an image",
+        "predicted in fp32",
+        "800 epochs, 1,281,167 images (ImageNet-1K's; the data is not here)",
+        "11.9 days at 1000 images/s",
+    ):
+        assert words in text, text
+
+
+@pytest.mark.parametrize(("processes", "rate"), [(0, None), (1, 0.0), (1, float("nan")), (3, None)])
+def test_impossible_requests_are_told(processes: int, rate: float | None) -> None:
+    with pytest.raises(UserError):
+        dry_run(tiny(), processes, rate)
