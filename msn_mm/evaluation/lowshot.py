@@ -7,13 +7,12 @@ linear classifier by cyanure, whose objective has a unique minimiser.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from cyanure.estimators import Classifier
 from numpy.typing import NDArray
 
@@ -96,27 +95,16 @@ def fit_logistic_regression(
         verbose=False,
         n_threads=1,
     )
-    with _torch_threads_kept():
-        solver.fit(np.ascontiguousarray(features, dtype=np.float64), targets.astype(np.int64))
+    rows = np.ascontiguousarray(features, dtype=np.float64)
+    # cyanure sets OpenMP's thread count, which each thread has its own of: in
+    # this thread, a training would go on with one after its first validation,
+    # and restoring the count afterwards has given NaN in later matrix products
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        apart.submit(solver.fit, rows, targets.astype(np.int64)).result()
     weights = np.asarray(solver.coef_, dtype=np.float64)
     if binary:
         weights = np.stack([-weights / 2, weights / 2], axis=1)
     return LinearClassifier(weights.reshape(features.shape[1], len(classes)), classes)
-
-
-@contextmanager
-def _torch_threads_kept() -> Iterator[None]:
-    """Undo what cyanure does to OpenMP.
-
-    Its ``n_threads`` sets the thread count of the whole process, so a training
-    would go on with one thread after its first validation.
-    """
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
 
 
 def low_shot_accuracy(
