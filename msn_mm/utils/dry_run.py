@@ -17,59 +17,11 @@ from msn_mm.engine.config_check import config_mistakes
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS, SCOPE
-from msn_mm.utils.vit_cost import BFLOAT, FLOAT, ViTShape, linear_flops, linear_saved_bytes
+from msn_mm.utils.training_cost import Memory, View, predict_memory, read_views, train_flops
+from msn_mm.utils.vit_cost import ViTShape, linear_flops
 
-TARGET = "target"
 IMAGENET_TRAIN_IMAGES = 1_281_167
 _GIGA = 1e9
-
-
-@dataclass(frozen=True)
-class View:
-    """One group of views of an image.
-
-    Attributes:
-        name: its name in the config.
-        size: side in pixels.
-        num: views of this group.
-        patches: patches of one view, before any is dropped.
-        tokens: tokens that enter the blocks, CLS included.
-    """
-
-    name: str
-    size: int
-    num: int
-    patches: int
-    tokens: int
-
-    @property
-    def is_target(self) -> bool:
-        """Whether the target network reads it, which takes no gradient."""
-        return self.name == TARGET
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Predicted bytes on one device.
-
-    Attributes:
-        parameters: trained ones and the target's.
-        gradients: of the trained ones; twice with several processes, whose
-            sums travel in buckets.
-        optimizer: AdamW's two moments.
-        activations: what the anchors' forward passes keep, the views' pixels,
-            and the widest intermediate of one pass.
-    """
-
-    parameters: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """Sum of the parts, without the library's and allocator's own share."""
-        return self.parameters + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True)
@@ -141,72 +93,6 @@ def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
         ends = schedule_ends(cfg)
     images = _count_images(cfg)
     return Plan(cfg, batch, trained, target, views, flops, memory, ends, images, notes)
-
-
-def read_views(cfg: Config, model: Any) -> list[View]:
-    """Return the views of the training data with their tokens in ``model``'s backbone."""
-    transform = cfg.train_dataloader.dataset.get("transform") or {}
-    ratios = getattr(model, "mask_ratio", {})
-    views = []
-    for name, view in (transform.get("views") or {}).items():
-        size = int(view["size"])
-        tokens = model.backbone.num_tokens(size, ratios.get(name, 0.0))
-        prefix = int(model.backbone.vit.num_prefix_tokens)
-        patches = model.backbone.num_tokens(size, 0.0) - prefix
-        views.append(View(name, size, int(view.get("num", 1)), patches, tokens))
-    return views
-
-
-def train_flops(
-    shape: ViTShape, views: list[View], head_flops: int, checkpointing: bool = False
-) -> int:
-    """Return the FLOPs of one source image: target forward, other views forward and backward.
-
-    The backward pass counts twice the forward pass (:meth:`ViTShape.backward_flops`).
-    """
-    total = 0
-    for view in views:
-        once = shape.forward_flops(view.tokens, view.patches) + head_flops
-        if not view.is_target:
-            once += shape.backward_flops(view.tokens, view.patches, checkpointing) + 2 * head_flops
-        total += view.num * once
-    return total
-
-
-def predict_memory(
-    shape: ViTShape,
-    views: list[View],
-    head: torch.nn.Module,
-    batch: BatchPlan,
-    trained: int,
-    target: int,
-    amp: bool = False,
-    checkpointing: bool = False,
-) -> Memory:
-    """Predict the bytes that training takes on one device.
-
-    Weights, gradients, AdamW's moments and the target are fp32; autocast adds a
-    bfloat16 copy of the weights. What the forward passes of all views but the
-    target keep is in :meth:`ViTShape.saved_bytes`. Batches also lie on the
-    device as uint8 and as fp32 pixels, and one pass holds its widest
-    intermediate three times.
-    """
-    size = batch.process_batch
-    kept, pixels, widest = 0, 0, 0
-    saved_head = linear_saved_bytes(head)
-    for view in views:
-        images = size * view.num
-        pixels += images * view.patches * shape.patch_numbers * (FLOAT + 1)
-        widest = max(widest, images * view.tokens * shape.hidden * (BFLOAT if amp else FLOAT))
-        if not view.is_target:
-            row = shape.saved_bytes(view.tokens, view.patches, amp, checkpointing) + saved_head
-            kept += images * row
-    return Memory(
-        parameters=(trained + target) * (FLOAT + (BFLOAT if amp else 0)),
-        gradients=trained * FLOAT * (2 if batch.world_size > 1 else 1),
-        optimizer=2 * trained * FLOAT,
-        activations=kept + pixels + 3 * widest,
-    )
 
 
 def epochs_of(cfg: Config, images: int | None, global_batch: int) -> float | None:

@@ -158,3 +158,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path: Path) -> N
     assert resumed["meta"]["epoch"] == 4
     assert len(whole["history"]) == 16
     np.testing.assert_array_equal(whole["history"], resumed["history"])
+
+
+def test_the_history_of_a_scalar_is_bounded(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, "default_hooks['checkpoint'].update(max_history=5)", name="short.py"
+    )
+    content = run(config, tmp_path / "out")
+    assert len(content["history"]) == 5
+    saved = content["message_hub"]["log_scalars"]["train/loss"]
+    np.testing.assert_array_equal(saved["history"], content["history"])

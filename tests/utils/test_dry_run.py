@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch.utils.flop_counter import FlopCounterMode
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
+from msn_mm.registry import MODELS
 from msn_mm.utils.dry_run import dry_run, make_plan
+from msn_mm.utils.training_cost import kept_bytes
 from msn_mm.utils.vit_cost import ViTShape
 
 
@@ -57,6 +61,45 @@ def test_flops_sum_over_the_views() -> None:
         backward = shape.backward_flops(view.tokens, view.patches) + 2 * head
         expected += view.num * (forward + (0 if view.name == "target" else backward))
     assert plan.flops == expected
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_costs_are_near_what_a_step_takes(amp: bool) -> None:
+    cfg = tiny()
+    views = make_plan(cfg).views
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("msn_mm"):
+        model = MODELS.build(cfg.model)
+    images = 2
+    inputs = {
+        view.name: {
+            "images": torch.randn(images * view.num, 3, view.size, view.size),
+            "key": torch.arange(images * view.num),
+        }
+        for view in views
+    }
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer not in weights:
+            kept[pointer] = tensor
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=amp),
+    ):
+        losses = model.loss(inputs)
+        (losses["loss_msn"] + losses["loss_me_max"]).backward()
+    measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    if amp:  # the weights' copies in bfloat16 are counted with the parameters
+        measured -= sum(2 * p.numel() for p in model.parameters() if p.requires_grad and p.ndim > 1)
+    shape = ViTShape.of(model.backbone.vit)
+    assert kept_bytes(shape, views, model.head, images, amp) == pytest.approx(measured, rel=0.05)
+    assert make_plan(cfg).flops * images == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_memory_follows_batch_and_precision() -> None:

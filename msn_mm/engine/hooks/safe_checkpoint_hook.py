@@ -27,15 +27,25 @@ class SafeCheckpointHook(CheckpointHook):
         max_keep_ckpts: how many checkpoints to keep, ``-1`` for all. At least
             two: MMEngine deletes the oldest before it writes the next, so one
             alone would be no checkpoint at all while it writes.
+        max_history: how many past values of each logged scalar to carry on. A
+            value costs a copy of the whole history, and a checkpoint holds it
+            all: without a bound a million steps take milliseconds each to log
+            and add hundreds of megabytes.
         **kwargs: arguments of MMEngine's ``CheckpointHook``.
 
     Raises:
-        ValueError: when ``max_keep_ckpts`` is 0 or 1.
+        ValueError: when ``max_keep_ckpts`` is 0 or 1, or ``max_history`` is
+            below 1.
     """
 
-    def __init__(self, *args: Any, max_keep_ckpts: int = 2, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, max_keep_ckpts: int = 2, max_history: int = 10_000, **kwargs: Any
+    ) -> None:
         if max_keep_ckpts != -1 and max_keep_ckpts < 2:
             raise ValueError(f"max_keep_ckpts must be -1 or at least 2, not {max_keep_ckpts}")
+        if max_history < 1:
+            raise ValueError(f"max_history must be at least 1, not {max_history}")
+        self.max_history = max_history
         kwargs.setdefault("backend_args", {"backend": ATOMIC_BACKEND})
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
         self._random: dict[str, Any] | None = None
@@ -71,3 +81,17 @@ class SafeCheckpointHook(CheckpointHook):
             if torch.cuda.is_available() and self._random["cuda"] is not None:
                 torch.cuda.set_rng_state(self._random["cuda"].cpu())
         self._random = None
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Bound the histories now and then, new scalars' too, and save as MMEngine does."""
+        if batch_idx == 0 or self.every_n_train_iters(runner, 1000):
+            for history in runner.message_hub.log_scalars.values():
+                # The history cuts itself at its next value.
+                history.max_length = self.max_history
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
