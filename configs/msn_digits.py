@@ -3,13 +3,17 @@
     python tools/demo.py
 
 1,297 scans without labels for pre-training, 500 held out. A digit means
-something else in the mirror, so small rotations and shears take the place of
+something else in the mirror, so small rotations, shears and bends take the place of
 flips, and there is no colour to jitter.
 """
 
 _base_ = ["./_base_/msn.py"]
 
-view_ops = [dict(type="Rotation", degrees=15.0), dict(type="Shear", degrees=15.0)]
+view_ops = [
+    dict(type="Rotation", degrees=15.0),
+    dict(type="Shear", degrees=15.0),
+    dict(type="ElasticWarp", magnitude=0.1),
+]
 
 model = dict(
     data_preprocessor=dict(mean=[78.0], std=[90.0]),

@@ -9,12 +9,8 @@ from mmengine.dataset import BaseDataset
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from msn_mm.datasets.keys import philox
 from msn_mm.registry import DATASETS
 
-# The split is part of the data set's identity: results are comparable only on
-# the same held-out images, so it takes no seed from the run.
-_SPLIT_SEED = 20220414
 _WHITE = 16.0
 
 
@@ -22,9 +18,12 @@ _WHITE = 16.0
 class Digits(BaseDataset):
     """1,797 scans of handwritten digits, 8 x 8 with 17 grey levels, enlarged once.
 
-    One fixed permutation decides which images are held out; the splits
-    ``pretrain`` and ``test`` are disjoint and make up ``all``. Each sample has
-    ``img``, uint8 (size, size, 1), and ``gt_label``.
+    The last ``holdout`` scans in the source's order are held out, so anyone can
+    make the same split by slicing. It is also the harder split, as if other
+    hands had written them: at five labels a class raw pixels score 83 % there
+    and 86 to 88 % on a random one. The splits ``pretrain`` and ``test`` are
+    disjoint and make up ``all``. Each sample has ``img``, uint8 (size, size, 1),
+    and ``gt_label``.
 
     Args:
         split: Which images.
@@ -63,12 +62,15 @@ class Digits(BaseDataset):
         total = len(source.images)
         if self.holdout >= total:
             raise ValueError(f"Digits: holdout must be below {total}, got {self.holdout}")
-        held_out = np.zeros(total, dtype=bool)
-        held_out[philox(_SPLIT_SEED, 0, 0, 0, 0).permutation(total)[: self.holdout]] = True
-        chosen = {"pretrain": ~held_out, "test": held_out, "all": held_out | True}[self.split]
+        first_held_out = total - self.holdout
+        chosen = {
+            "pretrain": range(first_held_out),
+            "test": range(first_held_out, total),
+            "all": range(total),
+        }[self.split]
         return [
             {"img": self._enlarge(source.images[i]), "gt_label": int(source.target[i])}
-            for i in chosen.nonzero()[0]
+            for i in chosen
         ]
 
     def _enlarge(self, scan: np.ndarray) -> np.ndarray:

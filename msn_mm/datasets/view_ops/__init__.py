@@ -3,10 +3,12 @@
 from msn_mm.datasets.view_ops.base import ViewOp, find_op
 from msn_mm.datasets.view_ops.blur import GaussianBlur
 from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale
+from msn_mm.datasets.view_ops.elastic import ElasticWarp
 from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
 
 __all__ = [
     "ColorJitter",
+    "ElasticWarp",
     "GaussianBlur",
     "Grayscale",
     "HorizontalFlip",

@@ -1,0 +1,78 @@
+"""A smooth random distortion: the way in which one hand's digits differ from another's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.registry import VIEW_OPS
+
+_NODES = 3
+
+
+@VIEW_OPS.register_module()
+class ElasticWarp(ViewOp):
+    """Move the nodes of a 3 x 3 grid at random and bend the image with them.
+
+    Each node moves by a normal displacement in x and y; between the nodes the
+    displacement is bicubic. Bilinear resampling, borders repeated. Numbers of
+    one view: the 18 displacements, all 0 where it does not act. Elastic
+    distortion of handwriting: Simard et al. 2003, "Best practices for
+    convolutional neural networks"; the coarse grid makes it a few numbers.
+
+    Args:
+        magnitude: Standard deviation of a displacement, in half sides of the view.
+        p: Probability.
+
+    Raises:
+        ValueError: If the magnitude is negative or p no probability.
+    """
+
+    width = 2 * _NODES * _NODES
+
+    def __init__(self, magnitude: float, p: float = 1.0) -> None:
+        if magnitude < 0:
+            raise ValueError(f"ElasticWarp: magnitude must not be negative, got {magnitude}")
+        self.magnitude = float(magnitude)
+        self.p = check_probability(p, "ElasticWarp")
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the displacements of the nodes."""
+        acts = rng.random() < self.p
+        moves = rng.standard_normal(self.width, dtype=np.float32) * np.float32(self.magnitude)
+        return moves if acts else np.zeros_like(moves)
+
+    @staticmethod
+    def apply(images: Tensor, params: Tensor) -> Tensor:
+        """Bend the rows that drew a displacement; see :meth:`ViewOp.apply`."""
+        active = params.any(dim=1)
+        rows = rows_where(active, images)
+        if rows is None:
+            return images
+        part = images.index_select(0, rows)
+        moves = params[active].view(-1, 2, _NODES, _NODES).to(images.device, non_blocking=True)
+        size = part.shape[-2:]
+        field = F.interpolate(moves, size=size, mode="bicubic", align_corners=True)
+        identity = torch.eye(2, 3, device=images.device).expand(len(part), 2, 3)
+        grid = F.affine_grid(identity, list(part.shape), align_corners=False)
+        grid = grid + field.permute(0, 2, 3, 1)
+        bent = F.grid_sample(part, grid, padding_mode="border", align_corners=False)
+        return images.index_copy_(0, rows, bent)
+
+    def reference(self) -> Callable[[Image.Image], Image.Image]:
+        """Return the same distortion on a PIL image; torchvision has none on a coarse grid."""
+
+        def bend(image: Image.Image) -> Image.Image:
+            seed = int(torch.randint(2**31, ()))
+            params = torch.from_numpy(self.draw(np.random.default_rng(seed)))[None]
+            pixels = v2.functional.pil_to_tensor(image)[None] / 255
+            return v2.functional.to_pil_image(self.apply(pixels, params)[0])
+
+        return bend
