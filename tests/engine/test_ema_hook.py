@@ -89,5 +89,5 @@ def test_a_model_without_target_is_refused(tmp_path):
 
     with pytest.raises(UserError, match="Linear has none"):
         EMAHook().before_train(Fake())
-    with pytest.raises(ValueError, match="momentum is 1.5"):
+    with pytest.raises(ValueError, match=r"momentum is 1\.5"):
         EMAHook(momentum=1.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_appendix_c1(tmp_path):
     decay = [step["decay"][1] for step in used]
     warm = 15 * EPOCH_LENGTH
     assert lr[0] == pytest.approx(2e-4)
-    assert all(a < b for a, b in zip(lr[: warm - 1], lr[1:warm], strict=True))
+    assert all(a < b for a, b in pairwise(lr[:warm]))
     assert lr[warm] == pytest.approx(1e-3, rel=1e-6)
     for step in range(warm, TOTAL):
         cosine = 0.5 * (1 + math.cos(math.pi * (step - warm) / (TOTAL - warm)))
