@@ -1,0 +1,165 @@
+"""Every config takes a step at tiny size; every paper config is right at its real size."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from msn_mm.engine.batch import resolve_batch
+from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.utils.dry_run import make_plan
+from tests.helpers import run
+
+CONFIGS = sorted(p.name for p in config_directories()[0].glob("*.py"))
+
+# name: (backbone parameters in millions, target, anchor and focal tokens with CLS, epochs).
+# The parameters are timm's counts of the classifiers (22.05, 86.57, 304.33) less
+# the head, with the patch embedding and positions of the patch size.
+PAPER = {
+    "msn_vits16.py": (21.67, 197, 167, 37, 800),
+    "msn_vits16_nosinkhorn.py": (21.67, 197, 167, 37, 800),
+    "msn_vits16_released.py": (21.67, 197, 167, 37, 800),
+    "msn_vitb16.py": (85.80, 197, 138, 37, 600),
+    "msn_vitb8.py": (85.81, 785, 549, 145, 600),
+    "msn_vitb4.py": (87.50, 3137, 941, 577, 300),
+    "msn_vitl16.py": (303.30, 197, 99, 37, 600),
+    "msn_vitl7.py": (303.52, 1025, 308, 170, 200),
+}
+
+
+def save_images(root: Path, count: int = 6) -> Path:
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (120, 150, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{i}.jpg")
+    return root
+
+
+def save_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR-10's files with 20 random images a batch."""
+    from mmpretrain.datasets import CIFAR10
+
+    folder = root / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
+        content = {
+            "data": rng.integers(0, 256, (20, 3072), dtype=np.uint8),
+            "labels": [i % 10 for i in range(20)],
+        }
+        (folder / name).write_bytes(pickle.dumps(content))
+    meta = CIFAR10.meta["filename"]
+    (folder / meta).write_bytes(pickle.dumps({CIFAR10.meta["key"]: list("abcdefghij")}))
+    for files in ("train_list", "test_list"):
+        monkeypatch.setattr(CIFAR10, files, [[name, None] for name, _ in getattr(CIFAR10, files)])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": None})
+    return root
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_takes_a_step(name, tmp_path, monkeypatch):
+    """Only width, depth, batch and the number of steps differ from the real thing."""
+    cfg = load_config(f"configs/{name}")
+    real = cfg.train_dataloader.dataset.dataset.type
+    if real == "ImageFolder":
+        root = str(save_images(tmp_path / "images"))
+        cfg = load_config(f"configs/{name}", {"train_dataloader.dataset.dataset.data_root": root})
+    elif real == "CIFAR10":
+        root = str(save_cifar(tmp_path / "cifar", monkeypatch))
+        cfg = load_config(f"configs/{name}", {"data_root": root})
+        for part in ("support", "query"):
+            cfg.val_dataloader.dataset[part].data_root = root
+    cfg.merge_from_dict(
+        {
+            "model.backbone.embed_dim": 24,
+            "model.backbone.depth": 1,
+            "model.backbone.num_heads": 3,
+            "model.head.hidden_dim": 16,
+            "global_batch_size": 2,
+            "base_batch_size": 2,
+            "train_dataloader.num_workers": 0,
+            "train_dataloader.persistent_workers": False,
+            "train_dataloader.pin_memory": False,
+        }
+    )
+    # One step: the loop counts iterations, the schedules are driven in tests/engine.
+    cfg.train_cfg = dict(by_epoch=False, max_iters=1, val_interval=2)
+    cfg.param_scheduler = []
+    cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1, by_epoch=False)
+    losses = []
+    runner = run(cfg, tmp_path / "out", lambda _, outputs: losses.append(outputs["loss"].item()))
+    assert runner.iter == 1
+    assert math.isfinite(losses[0]) and losses[0] > 0
+    assert (tmp_path / "out" / "iter_1.pth").is_file()
+
+
+def test_every_paper_config_is_listed():
+    small = {"msn_cifar10.py", "msn_digits.py", "msn_folder.py"}
+    assert set(PAPER) | small == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_config_at_its_real_size(name):
+    millions, target, anchor, focal, epochs = PAPER[name]
+    cfg = load_config(f"configs/{name}")
+    plan = make_plan(cfg, processes=8)
+    head = sum_head(cfg, width=round_width(millions))
+    assert (plan.trained - head) / 1e6 == pytest.approx(millions, abs=0.006)
+    # The target has no prototypes of its own.
+    assert plan.trained - plan.target == 1024 * 256
+    assert {v.name: v.tokens for v in plan.views} == {
+        "target": target,
+        "anchor": anchor,
+        "focal": focal,
+    }
+    assert [v.num for v in plan.views] == [1, 1, 10]
+    assert cfg.train_cfg.max_epochs == epochs
+    for processes in (1, 4, 8):
+        batch = resolve_batch(cfg, processes)
+        assert batch.process_batch * processes == batch.global_batch == 1024
+        assert batch.lr_scale == 1
+    ends = {e.name: e for e in plan.schedules}
+    assert ends["learning rate"].first == pytest.approx(2e-4)
+    assert ends["learning rate"].highest[0] == pytest.approx(1e-3)
+    assert ends["weight decay"].first == pytest.approx(0.04)
+    if "released" not in name:
+        assert ends["learning rate"].last < 1e-7
+        assert ends["weight decay"].last == pytest.approx(0.4, rel=1e-4)
+        assert ends["target momentum"].last == 1
+    assert ends["target momentum"].first == 0.996
+    assert plan.memory is not None and plan.memory.total > 16 * plan.trained
+    print(f"{name}: {plan.memory.total / 2**30:.1f} GiB a device of 8, predicted")
+
+
+def round_width(millions: float) -> int:
+    return 384 if millions < 50 else 768 if millions < 200 else 1024
+
+
+def sum_head(cfg, width: int) -> int:
+    """Parameters of projector and prototypes, counted by hand."""
+    hidden, out, k = cfg.model.head.hidden_dim, cfg.model.head.output_dim, 1024
+    linear = (width + 1) * hidden + (hidden + 1) * hidden + (hidden + 1) * out
+    return linear + 2 * 2 * hidden + k * out
+
+
+def test_a_backbone_swap_is_three_lines(tmp_path):
+    from msn_mm.registry import MODELS
+
+    base = config_directories()[0] / "msn_digits.py"
+    swap = tmp_path / "my_backbone.py"
+    swap.write_text(
+        f'_base_ = ["{base}"]\n'
+        'model = dict(backbone=dict(_delete_=True, type="MaskedViT", '
+        'name="deit3_small_patch16_224",\n    img_size=32, patch_size=8, in_chans=1, depth=2))\n'
+    )
+    cfg = load_config(swap)
+    model = MODELS.build(cfg.model)
+    assert model.backbone.vit.embed_dim == 384
+    assert model.backbone.vit.no_embed_class, "DeiT-3 gives the CLS token no position"
+    assert model.head.projector[0].in_features == 384

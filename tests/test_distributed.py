@@ -1,0 +1,155 @@
+"""Two processes are one: losses, gradients, weights and statistics, in float64.
+
+Each rank takes every second image of the joint batch. Everything that spans the
+batch must span the ranks: batch norm, Sinkhorn, the mean prediction.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from msn_mm.engine.optim.decay_groups import decay_groups
+from msn_mm.models.ops.distributed import logsumexp_over_ranks
+from msn_mm.models.ops.ema import ema_update_, linear_momentum
+from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
+
+BATCH, FOCAL, STEPS = 8, 3, 4
+
+
+def make_model(sinkhorn: int):
+    from tests.models.test_msn import tiny_msn
+
+    return tiny_msn(loss=dict(type="MSNLoss", sinkhorn_iterations=sinkhorn)).double().train()
+
+
+def make_batch(step: int, rank: int, world: int):
+    """This rank's rows of the joint batch of a step, view-major."""
+    g = torch.Generator().manual_seed(100 + step)
+
+    def group(views, side):
+        images = torch.randn(views, BATCH, 3, side, side, generator=g, dtype=torch.float64)
+        keys = torch.randint(0, 2**32, (views, BATCH), generator=g)
+        mine = slice(rank, None, world)
+        return {"images": images[:, mine].flatten(0, 1), "key": keys[:, mine].flatten()}
+
+    return {"target": group(1, 32), "anchor": group(1, 32), "focal": group(FOCAL, 16)}
+
+
+def train(rank: int, world: int, sinkhorn: int) -> dict:
+    model = make_model(sinkhorn)
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
+    optimizer = torch.optim.AdamW(decay_groups(model), lr=1e-2, weight_decay=0.04)
+    pairs = [
+        (list(source.parameters()), list(target.parameters()))
+        for source, target in model.ema_pairs()
+    ]
+    losses, gradients = [], []
+    for step in range(STEPS):
+        out = wrapped(make_batch(step, rank, world), mode="loss")
+        loss = out["loss_msn"] + out["loss_me_max"]
+        optimizer.zero_grad()
+        loss.backward()
+        gradients.append(
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        )
+        optimizer.step()
+        for source, target in pairs:
+            ema_update_(target, source, linear_momentum(step, STEPS, 0.9))
+        mean = torch.stack([out["loss_msn"], out["loss_me_max"], out["mean_entropy"]]).detach()
+        if world > 1:
+            dist.all_reduce(mean)
+        losses.append(mean / world)
+    state = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
+    return {"losses": torch.stack(losses), "gradients": gradients, "state": state}
+
+
+def batch_norm(rank: int, world: int, _: int) -> dict:
+    torch.manual_seed(0)
+    layer = SyncBatchNorm(5).double().train()
+    x = torch.randn(BATCH, 5, dtype=torch.float64) * 3 + 7
+    weight = torch.randn(BATCH, 5, dtype=torch.float64)
+    mine = slice(rank, None, world)
+    inputs = x[mine].clone().requires_grad_()
+    out = layer(inputs)
+    (out * weight[mine]).sum().backward()
+    for parameter in layer.parameters():
+        if world > 1:
+            dist.all_reduce(parameter.grad)
+    spread = logsumexp_over_ranks(100 * x[mine], dim=0)
+    return {
+        "out": out.detach(),
+        "grad": inputs.grad,
+        "weight": layer.weight.grad,
+        "mean": layer.running_mean,
+        "var": layer.running_var,
+        "lse": spread,
+    }
+
+
+def worker(rank: int, world: int, port: int, what, argument: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    torch.save(what(rank, world, argument), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def on_two(what, argument: int, folder: Path) -> list[dict]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    mp.spawn(worker, (2, port, what, argument, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("sinkhorn", [3, 0])
+def test_two_ranks_train_as_one(tmp_path, sinkhorn):
+    one = train(0, 1, sinkhorn)
+    ranks = on_two(train, sinkhorn, tmp_path)
+    for two in ranks:
+        assert torch.allclose(two["losses"], one["losses"], atol=1e-11, rtol=0)
+        for step in range(STEPS):
+            assert two["gradients"][step].keys() == one["gradients"][step].keys()
+            for name, gradient in one["gradients"][step].items():
+                assert torch.allclose(two["gradients"][step][name], gradient, atol=1e-9), name
+        for name, value in one["state"].items():
+            assert torch.allclose(two["state"][name], value, atol=1e-8), name
+    assert all(torch.equal(ranks[0]["state"][n], v) for n, v in ranks[1]["state"].items())
+
+
+def test_batch_norm_over_two_ranks_is_torch_s_over_one(tmp_path):
+    torch.manual_seed(0)
+    reference = nn.BatchNorm1d(5).double().train()
+    x = torch.randn(BATCH, 5, dtype=torch.float64) * 3 + 7
+    weight = torch.randn(BATCH, 5, dtype=torch.float64)
+    inputs = x.clone().requires_grad_()
+    out = reference(inputs)
+    (out * weight).sum().backward()
+    for rank, two in enumerate(on_two(batch_norm, 0, tmp_path)):
+        mine = slice(rank, None, 2)
+        assert torch.allclose(two["out"], out[mine].detach(), atol=1e-12)
+        assert torch.allclose(two["grad"], inputs.grad[mine], atol=1e-12)
+        assert torch.allclose(two["weight"], reference.weight.grad, atol=1e-12)
+        assert torch.allclose(two["mean"], reference.running_mean, atol=1e-12)
+        assert torch.allclose(two["var"], reference.running_var, atol=1e-12)
+        assert torch.allclose(two["lse"], (100 * x).logsumexp(0), atol=1e-9)
+
+
+def test_batch_norm_on_one_process_and_in_eval_mode_is_torch_s():
+    torch.manual_seed(0)
+    ours, theirs = SyncBatchNorm(4), nn.BatchNorm1d(4)
+    for _ in range(3):
+        x = torch.randn(6, 4)
+        assert torch.equal(ours(x), theirs(x))
+    assert torch.equal(ours.running_var, theirs.running_var)
+    assert ours.num_batches_tracked == 3
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
