@@ -47,7 +47,8 @@ def make_batch(step: int, rank: int, world: int):
 def train(rank: int, world: int, sinkhorn: int) -> dict:
     model = make_model(sinkhorn)
     wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
-    optimizer = torch.optim.AdamW(decay_groups(model), lr=1e-2, weight_decay=0.04)
+    # Plain SGD: Adam would blow rounding noise of zero gradients up to its step size.
+    optimizer = torch.optim.SGD(decay_groups(model), lr=0.1, momentum=0.9, weight_decay=0.04)
     pairs = [
         (list(source.parameters()), list(target.parameters()))
         for source, target in model.ema_pairs()
@@ -122,7 +123,7 @@ def test_two_ranks_train_as_one(tmp_path, sinkhorn):
             for name, gradient in one["gradients"][step].items():
                 assert torch.allclose(two["gradients"][step][name], gradient, atol=1e-9), name
         for name, value in one["state"].items():
-            assert torch.allclose(two["state"][name], value, atol=1e-8), name
+            assert torch.allclose(two["state"][name], value, atol=1e-10), name
     assert all(torch.equal(ranks[0]["state"][n], v) for n, v in ranks[1]["state"].items())
 
 

@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
+from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from msn_mm.registry import DATASETS, MODELS
 
 
@@ -34,15 +35,6 @@ class ToyData(Dataset):
         return {"inputs": value, "data_samples": {"index": index, "target": value.sum()}}
 
 
-class LocalBatchNorm(nn.SyncBatchNorm):
-    """A ``SyncBatchNorm`` that runs on a CPU, as the project's own does."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return nn.functional.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, self.training
-        )
-
-
 @MODELS.register_module(force=True)
 class ToyModel(BaseModel):
     """Regression of the sum through dropout, which draws from torch's global generator."""
@@ -52,7 +44,7 @@ class ToyModel(BaseModel):
         if width < 1:
             raise ValueError(f"width must be positive, not {width}")
         self.layers = nn.Sequential(
-            nn.Linear(8, width), LocalBatchNorm(width), nn.Dropout(dropout), nn.Linear(width, 1)
+            nn.Linear(8, width), SyncBatchNorm(width), nn.Dropout(dropout), nn.Linear(width, 1)
         )
 
     def forward(

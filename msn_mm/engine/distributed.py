@@ -13,12 +13,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from msn_mm.errors import UserError
-from msn_mm.registry import MODEL_WRAPPERS
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 # A rank may wait for another that evaluates alone; a dead rank must still end the run.
@@ -29,19 +26,6 @@ _BUFFERS = (
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     else "broadcast_buffers"
 )
-
-
-@MODEL_WRAPPERS.register_module()
-class DataParallel(MMDistributedDataParallel):
-    """MMEngine's wrapper, for models with a ``SyncBatchNorm`` that works on a CPU.
-
-    torch's wrapper refuses every ``SyncBatchNorm`` on a CPU, subclasses with a
-    CPU path of their own included. torch's plain one still refuses by itself,
-    in its first forward pass.
-    """
-
-    def _passing_sync_batchnorm_handle(self, module: nn.Module) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -68,7 +52,7 @@ class World:
         """
         on_gpu = self.device.type == "cuda"
         return dict(
-            type=DataParallel.__name__,
+            type="MMDistributedDataParallel",
             device_ids=[self.device.index] if on_gpu else None,
             **{_BUFFERS: False},
         )
