@@ -32,7 +32,9 @@ model = dict(
 global_batch_size = 64
 base_batch_size = 64
 train_dataloader = dict(
-    num_workers=1,
+    # The images are in memory and the two cores belong to the model.
+    num_workers=0,
+    persistent_workers=False,
     pin_memory=False,
     dataset=dict(
         dataset=dict(_delete_=True, type="Digits", split="pretrain"),
