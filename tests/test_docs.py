@@ -1,0 +1,432 @@
+"""Every command, every piece of Python and every path in the guides, tried out at tiny size."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from msn_mm.engine.launch import load_config
+from msn_mm.errors import UserError
+from msn_mm.registry import MODELS
+from msn_mm.utils.cli import parse_value
+from msn_mm.utils.dry_run import make_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(doc.relative_to(ROOT)) for doc in DOCS]
+TEXT = {name: doc.read_text() for name, doc in zip(NAMES, DOCS, strict=True)}
+README, SWAPPING = TEXT["README.md"], TEXT["docs/swapping_a_backbone.md"]
+SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
+
+# `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
+MOST_NOT_RUN = 2
+LANGUAGES = {"bash", "python", "text", "bibtex"}
+IMAGE_CONFIG = [
+    "model.backbone.embed_dim=24",
+    "model.backbone.depth=1",
+    "model.backbone.num_heads=3",
+    "model.head.hidden_dim=16",
+    "model.head.output_dim=8",
+    "model.head.num_prototypes=8",
+]
+SHORT = [
+    "train_cfg.val_interval=1",
+    "param_scheduler.0.end=1",
+    "param_scheduler.1.begin=0",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "train_dataloader.pin_memory=False",
+]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its text, and the HTML comment in front of it."""
+
+    name: str
+    line: int
+    language: str
+    text: str
+    comment: str
+
+    @property
+    def config(self) -> str | None:
+        """File that a config block says it is, in its first line."""
+        found = re.match(r"# (configs/\w+\.py)\n", self.text)
+        return found[1] if self.language == "python" and found else None
+
+    @property
+    def commands(self) -> list[str]:
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
+def _blocks(name: str) -> list[Block]:
+    found = re.finditer(
+        r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+        TEXT[name],
+        re.MULTILINE | re.DOTALL,
+    )
+    return [
+        Block(
+            name,
+            TEXT[name][: m.start()].count("\n") + 1,
+            m["language"],
+            m["text"],
+            m["comment"] or "",
+        )
+        for m in found
+    ]
+
+
+BLOCKS = {name: _blocks(name) for name in NAMES}
+ALL = [block for blocks in BLOCKS.values() for block in blocks]
+
+
+@dataclass
+class Workplace:
+    """A directory like a user's clone, in which the guides' commands run."""
+
+    root: Path
+    capture: Callable[[], str]
+    done: dict[str, str] = field(default_factory=dict)
+
+    def run(self, command: str) -> str:
+        """Run a command once, at tiny size, and return what it printed."""
+        if command not in self.done:
+            self.capture()
+            gc.freeze()  # MMEngine collects at every data set, over all that was ever imported
+            words = shlex.split(command, comments=True)
+            environ = dict(w.split("=", 1) for w in words if re.match(r"[A-Z_]+=", w))
+            self._run(words[len(environ) :], environ)
+            self.done[command] = self.capture()
+        return self.done[command]
+
+    def _run(self, words: list[str], environ: dict[str, str]) -> None:
+        match words:
+            case ["make", target]:
+                self._make(target)
+            case ["source", script]:
+                assert f"{script.removesuffix('/bin/activate')}\n" in (
+                    ROOT / "Makefile"
+                ).read_text().replace(")", "\n")
+            case ["tensorboard", "--logdir", directory]:
+                assert importlib.util.find_spec("tensorboard")
+                assert list((self.root / directory).rglob("events.out.tfevents.*"))
+            case ["tools/dist_train.sh", config, processes, *rest]:
+                self._plan([config, *rest, "--processes", processes])
+            case ["tools/slurm_train.sh", _, _, config, *rest]:
+                self._plan([config, *rest, "--processes", environ.get("GPUS", "8")])
+            case ["python", "tools/train.py", *rest]:
+                self._train(rest)
+            case ["python", "tools/test.py", *rest]:
+                self._test(rest)
+            case ["python", "tools/demo.py", *rest]:
+                self._demo(rest)
+            case _:
+                pytest.fail(f"no way to try {words}: add one, or mark the block as not run")
+
+    def _make(self, target: str) -> None:
+        shown = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30
+        )
+        assert shown.returncode == 0, shown.stderr
+        if target == "demo":
+            assert shown.stdout.rstrip().endswith("tools/demo.py")
+            self._demo([])
+        else:
+            assert {"lint": "ruff check", "clean": "rm -rf"}.get(target, "pytest") in shown.stdout
+
+    def _plan(self, argv: list[str]) -> None:
+        assert _tool("train")["main"](argv if "--dry-run" in argv else [*argv, "--dry-run"]) == 0
+
+    def _train(self, argv: list[str]) -> None:
+        if "--dry-run" in argv:
+            self._plan(argv)
+            return
+        args = _tool("train")["parse_args"](argv)
+        cfg = load_config(args.config, args.cfg_options)
+        if args.cfg_options.keys() - {"data_root"}:
+            make_plan(cfg)  # as written, before the tiny options hide it
+        # A resumed run has to have something left to do.
+        epochs = f"train_cfg.max_epochs={2 if '--resume' in argv else 1}"
+        tiny = [*self._tiny(argv[0]), *SHORT, epochs]
+        assert _tool("train")["main"]([*argv, "--cfg-options", *tiny]) == 0
+
+    def _test(self, argv: list[str]) -> None:
+        args = _tool("test")["parse_args"](argv)
+        cfg = load_config(args.config, args.cfg_options)
+        assert Path(args.checkpoint).stem == f"epoch_{cfg.train_cfg.max_epochs}"
+        self.stand_in(args.checkpoint)
+        part = "test" if cfg.get("test_evaluator") else "val"
+        tiny = [*self._tiny(args.config, train=False), f"{part}_evaluator.splits=2"]
+        more = [*tiny, f"{part}_dataloader.num_workers=0"]
+        assert _tool("test")["main"]([*argv, "--cfg-options", *more]) == 0
+
+    def _demo(self, argv: list[str]) -> None:
+        args = _tool("demo")["parse_args"](argv)
+        load_config(args.config, args.cfg_options)
+        tiny = [*self._tiny(args.config), *SHORT, "train_cfg.max_epochs=1"]
+        assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
+
+    def _tiny(self, config: str, train: bool = True) -> list[str]:
+        """Options that make a config tiny; the digits' model is small enough as it is."""
+        cfg = load_config(config)
+        if cfg.train_dataloader.dataset.dataset.type == "Digits":
+            few = [f"{part}_dataloader.dataset.support.indices=100" for part in ("val", "test")]
+            return [*few, "train_dataloader.dataset.dataset.indices=64"] if train else few
+        small = [
+            "global_batch_size=4",
+            "train_dataloader.dataset.transform.views.focal.num=1",
+            "data_root=data/my_images",
+        ]
+        if cfg.get("val_dataloader"):
+            small += ["val_dataloader.num_workers=0", "val_evaluator.splits=2"]
+        return [*IMAGE_CONFIG, *(small if train else [])]
+
+    def stand_in(self, checkpoint: str) -> None:
+        """Let the newest checkpoint of a tiny run stand for one that a guide names."""
+        named = self.root / checkpoint
+        if not named.exists():
+            newest = max(named.parent.glob("epoch_*.pth"), key=lambda path: path.stat().st_mtime)
+            shutil.copy(newest, named)
+
+    def write_config(self, block: Block) -> str:
+        """Write a config block where it says that it belongs."""
+        assert block.config is not None
+        (self.root / block.config).write_text(block.text)
+        return block.config
+
+
+def _tool(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+
+
+def _write_images(root: Path) -> None:
+    photos = [Image.fromarray(photo).resize((160, 120)) for photo in load_sample_images().images]
+    folders = {"data/my_images/2023": 4, "data/my_images/deep/er": 4}
+    for part in ("support", "query"):
+        folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
+    rng = np.random.default_rng(0)
+    for number, (folder, count) in enumerate(folders.items()):
+        (root / folder).mkdir(parents=True)
+        for k in range(count):
+            photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
+            photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    root = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "configs", root / "configs")
+    _write_images(root)
+    printed: list[str] = []
+
+    def capture() -> str:
+        text = "\n".join(printed)
+        printed.clear()
+        return text
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("LOCAL_RANK", "0")
+        # Layout of the logged config, which takes half the time of a run this small.
+        patch.setattr("mmengine.config.config.FormatCode", lambda text, **_: (text, True))
+        patch.setattr(
+            "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
+        )
+        # Models this small lose time to threads.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield Workplace(root, capture)
+        torch.set_num_threads(threads)
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_do_what_they_say(name: str, place: Workplace) -> None:
+    """In the order of the guide, as its reader goes through it."""
+    scope: dict[str, Any] = {}
+    said = ""
+    for block in BLOCKS[name]:
+        where = f"{name}, line {block.line}"
+        assert block.language in LANGUAGES, f"{where}: ```{block.language}"
+        if block.comment.startswith("not run:"):
+            continue
+        if block.language == "bash":
+            for command in block.commands:
+                said = place.run(command)
+        elif block.config is not None:
+            make_plan(load_config(place.write_config(block)))
+        elif block.language == "python":
+            for checkpoint in re.findall(r'"(work_dirs/[\w/]+\.pth)"', block.text):
+                place.stand_in(checkpoint)
+            exec(compile(block.text, where, "exec"), scope)
+        elif block.comment == "output of the command above":
+            for line in block.text.splitlines():
+                assert line in said.splitlines(), f"{where}: {line}"
+
+
+def test_hardly_a_block_is_left_out() -> None:
+    left_out = [block for block in ALL if block.comment.startswith("not run:")]
+    assert len(left_out) <= MOST_NOT_RUN
+    assert all(len(block.comment) > len("not run: ") for block in left_out)
+    kinds = [block.language for block in ALL]
+    assert kinds.count("bash") >= 20 and kinds.count("python") >= 5
+
+
+TRAINED = re.findall(r"tools/train.py (configs/my_\w+\.py)", "".join(TEXT.values()))
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for block in ALL if block.config and block.config not in TRAINED],
+    ids=lambda block: f"{block.name}-{block.line}",
+)
+def test_a_config_of_the_guides_trains(block: Block, place: Workplace) -> None:
+    place.run(f"python tools/train.py {place.write_config(block)}")
+    results = place.root / "work_dirs" / Path(str(block.config)).stem / "results.json"
+    assert json.loads(results.read_text())["settings"]["iterations"] == 2
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/swapping_a_backbone.md"])
+def test_a_backbone_is_swapped_in_three_lines(name: str, place: Workplace) -> None:
+    block = next(block for block in BLOCKS[name] if block.config)
+    assert len(block.text.replace("\n\n", "\n").splitlines()) == 3
+    plan = make_plan(load_config(place.write_config(block)))
+    with torch.device("meta"):
+        model = MODELS.build(plan.cfg.model)
+    assert f'"{plan.cfg.model.backbone.name}"' in block.text
+    assert model.backbone.embed_dim == model.head.in_dim == 192
+
+
+def _rows() -> list[list[str]]:
+    """Config, mask, epochs, tokens, low-shot and 1 % accuracy of the table of models."""
+    lines = [line for line in README.splitlines() if line.startswith("| `configs/msn_vit")]
+    return [[cell.strip("` ") for cell in line.strip("|").split("|")] for line in lines]
+
+
+ROWS = _rows()
+
+
+def test_the_table_of_models_is_complete() -> None:
+    shown = {Path(row[0]).stem for row in ROWS}
+    shipped = {path.stem for path in (ROOT / "configs").glob("msn_vit*.py")}
+    assert shown == shipped - {"msn_vits16_released"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row[0]).stem)
+def test_the_table_of_models_tells_what_the_configs_hold(row: list[str]) -> None:
+    config, mask, epochs, tokens = row[:4]
+    plan = make_plan(load_config(config))
+    assert plan.cfg.model.mask_ratio == {"anchor": float(mask)}
+    assert plan.cfg.train_cfg.max_epochs == int(epochs.split()[0])
+    assert [view.tokens for view in plan.views] == [int(number) for number in tokens.split(",")]
+
+
+@pytest.mark.skipif(not (SHARED / "paper" / "tables.json").is_file(), reason="no tables here")
+def test_the_table_of_models_quotes_the_paper() -> None:
+    tables = json.loads((SHARED / "paper" / "tables.json").read_text())
+    few = {
+        key.split()[1]: value
+        for key, value in tables["low_shot_images_per_class"].items()
+        if key.startswith("MSN")
+    }
+    names = {"s": "ViT-S/", "b": "ViT-B/", "l": "ViT-L/"}
+    for config, *_, low_shot, one_percent in ROWS:
+        kind, patch, variant = re.fullmatch(
+            r"msn_vit([sbl])(\d+)(_\w+)?", Path(config).stem
+        ).groups()
+        model = names[kind] + patch
+        if low_shot:
+            quoted = [float(x) for x in re.findall(r"\d+\.\d", low_shot)]
+            assert quoted == [few[model][shots][0] for shots in ("1", "2", "5")]
+        sinkhorn = tables["table11_sinkhorn_vits16_one_percent"]
+        special = {
+            "msn_vits16": sinkhorn["Sinkhorn, lambda 1"],
+            "msn_vits16_nosinkhorn": sinkhorn["None, lambda 5"],
+            "msn_vitl16": tables["masking_ratio_one_percent"]["ViT-L/16"]["0.5"],
+        }
+        if one_percent:
+            stem = f"msn_vit{kind}{patch}{variant or ''}"
+            published = special.get(stem) or tables["one_percent"][f"MSN {model}"]
+            assert float(one_percent) == published
+
+
+def test_the_released_recipe_differs_as_told() -> None:
+    plan = make_plan(load_config("msn_vits16_released"))
+    rate, decay, momentum = plan.schedules
+    assert momentum.last == 0.9992 and decay.last < 0.4 and rate.last > 1e-5
+    assert plan.cfg.optim_wrapper.clip_grad.max_norm == 3.0
+    assert plan.cfg.model.shared_mask
+    assert {s.stretch for s in plan.cfg.param_scheduler[1:]} == {1.25}
+    assert plan.cfg.param_scheduler[1].eta_min == 1e-6
+
+
+ERRORS = re.findall(r"^\| `(model\.[\w.=]+)` \| `(.*)` \|$", SWAPPING, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("option", "line"), ERRORS)
+def test_errors_read_as_told(option: str, line: str) -> None:
+    key, value = option.split("=")
+    with pytest.raises(UserError) as error:
+        make_plan(load_config("msn_vits16", {key: parse_value(value)}))
+    assert line in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_in_the_text_exist(name: str) -> None:
+    prose = re.sub(r"^```.*?^```$", "", TEXT[name], flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^\| `.*=.*$", "", prose, flags=re.MULTILINE)  # the table of errors
+    top = r"(?:model|optim_wrapper|train_\w+|test_\w+|param_scheduler|accumulation|data_root)"
+    for words in re.findall(rf"`(?:--cfg-options )?({top}[.=][^`]+)`", prose):
+        for word in words.split():
+            key, _, text = word.partition("=")
+            node: Any = load_config("msn_digits", {key: parse_value(text)} if text else {})
+            for part in [] if text else key.split("."):
+                node = node[int(part)] if part.isdigit() else node[part]
+
+
+def test_logged_names_exist() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "msn_mm").rglob("*.py"))
+    monitor = README.split("## The collapse monitor")[1].split("\n## ")[0]
+    names = re.findall(r"^\| `(\w+)`", monitor, re.MULTILINE)
+    assert len(names) == 7
+    for name in names:
+        assert re.search(rf'["/]{name}"', source), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_and_paths_lead_somewhere(name: str) -> None:
+    here = (ROOT / name).parent
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXT[name]):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (here / path).resolve() if path else ROOT / name
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings]
+            assert anchor in slugs, target
+    written = {block.config for block in ALL}
+    own = r"(?<![\w/.-])(?:configs|docs|msn_mm|tests|tools)/[\w./-]*"
+    for path in re.findall(own, TEXT[name]):
+        path = path.rstrip(".")
+        assert (ROOT / path).exists() or path in written, path
