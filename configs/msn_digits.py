@@ -50,14 +50,14 @@ train_dataloader = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
-train_cfg = dict(max_epochs=250, val_interval=25)
+train_cfg = dict(max_epochs=180, val_interval=20)
 custom_hooks = [
     dict(type="EMAHook", momentum=0.98, end_momentum=1.0),
     dict(type="CollapseMonitorHook"),
     dict(type="UnreadableImagesHook", max_share=0.05),
     dict(type="ThroughputHook"),
 ]
-default_hooks = dict(checkpoint=dict(interval=25))
+default_hooks = dict(checkpoint=dict(interval=20))
 
 val_cfg = dict()
 val_dataloader = dict(

@@ -15,8 +15,14 @@ class UserError(ValueError):
     """A mistake in what the user gave: one line that names the thing and the mend.
 
     It is a ``ValueError`` so that library users can catch it without importing
-    this module.
+    this module. torch raises an exception of a data worker again with the
+    worker's traceback for a message; only the sentence is kept of that.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught UserError in DataLoader worker"):
+            message = message.rpartition(f"{__name__}.UserError: ")[2].strip()
+        super().__init__(message)
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

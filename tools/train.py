@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 
 
@@ -61,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     # Heavy imports come after the command line, so that --help answers at once.
+    import torch.distributed as dist
+
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.engine.summary import report_training
 

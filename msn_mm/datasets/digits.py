@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from mmengine.dataset import BaseDataset
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from msn_mm.registry import DATASETS
 
@@ -58,6 +57,9 @@ class Digits(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return the samples of the split, in the order of the source."""
+        # Imported here: scikit-learn takes a second that no other data set needs.
+        from sklearn.datasets import load_digits
+
         source = load_digits()
         total = len(source.images)
         if self.holdout >= total:

@@ -11,6 +11,12 @@ from typing import Any, NoReturn
 
 from msn_mm.errors import UserError
 
+# A thread of a CPU training waits for its fellows several hundred times a step.
+# GNU OpenMP lets it spin for long by default, which on a machine with anything
+# else to do makes a step ten times slower; a short spin costs nothing on an idle
+# one. It is read when torch is loaded, so a tool imports this module first.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 Main = Callable[[Sequence[str] | None], int | None]
 
 USER_ERROR_STATUS = 2
