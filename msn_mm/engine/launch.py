@@ -96,15 +96,30 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
 
 
 def _hand_on_data_root(cfg: Config) -> None:
-    """Write a top-level ``data_root`` into the innermost training data set."""
+    """Write a top-level ``data_root`` into the innermost training data set.
+
+    Evaluation data that lay in the same place moves along; other data stays.
+    """
     loader = cfg.get("train_dataloader")
     if cfg.get("data_root") is None or loader is None:
         return
     dataset = loader.get("dataset")
     while isinstance(dataset, Mapping) and isinstance(dataset.get("dataset"), Mapping):
         dataset = dataset["dataset"]
-    if isinstance(dataset, dict):
-        dataset["data_root"] = cfg["data_root"]
+    if not isinstance(dataset, dict):
+        return
+    before, dataset["data_root"] = dataset.get("data_root"), cfg["data_root"]
+    for name in ("val_dataloader", "test_dataloader"):
+        _move_data(cfg.get(name), before, cfg["data_root"])
+
+
+def _move_data(node: Any, before: Any, after: Any) -> None:
+    if not isinstance(node, dict):
+        return
+    if before is not None and node.get("data_root") == before:
+        node["data_root"] = after
+    for child in node.values():
+        _move_data(child, before, after)
 
 
 def default_work_dir(cfg: Config, tool: str | None = None) -> str:

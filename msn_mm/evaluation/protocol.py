@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
@@ -17,7 +18,7 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation.extract import extract
 from msn_mm.evaluation.features import Features
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
-from msn_mm.registry import METRICS
+from msn_mm.registry import METRICS, SCOPE
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set {part}_dataloader to a data set of labelled "
@@ -83,8 +84,9 @@ def build_metric(settings: Mapping[str, Any], **overrides: Any) -> LowShotMetric
 
 
 def build_loader(loader: Mapping[str, Any], seed: int | None = None) -> DataLoader:
-    """Build an evaluation data loader for one process."""
-    return Runner.build_dataloader(dict(loader), seed=seed)
+    """Build an evaluation data loader for one process, inside or outside of a runner."""
+    with DefaultScope.overwrite_default_scope(SCOPE):
+        return Runner.build_dataloader(dict(loader), seed=seed)
 
 
 def features_of(model: nn.Module, dataloader: DataLoader) -> Features:

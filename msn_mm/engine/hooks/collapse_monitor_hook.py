@@ -124,7 +124,7 @@ class CollapseMonitorHook(Hook):
             raise FloatingPointError(
                 f"the loss is {loss} at iteration {runner.iter + 1}: the run has diverged. Lower "
                 "the learning rate, raise the mask ratio, or clip gradients "
-                "(optim_wrapper.clip_grad=dict(max_norm=3.0))"
+                "(--cfg-options optim_wrapper.clip_grad.max_norm=3.0)"
             )
         mean_prediction = torch.stack(stack["mean_prediction"]).mean(0)
         representations = torch.cat(stack["representations"])
