@@ -105,6 +105,9 @@ def _check_option(cfg: Config, dotted: str, value: Any) -> None:
         elif last:
             _check_new_key(node, parts)
         else:
+            accepted, strict = _accepted_keys(node, parts[: depth + 1])
+            if depth > 0 and strict and part in accepted:
+                return  # an argument that the config left out, given key by key
             known = set(node) | (known_top_keys() if depth == 0 else set())
             raise UserError(
                 f"--cfg-options {dotted}: the config has no '{'.'.join(parts[: depth + 1])}'."

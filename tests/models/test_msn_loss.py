@@ -139,7 +139,7 @@ def test_sinkhorn_balances_prototypes():
     after = sinkhorn(log_p, 3).exp()
     assert torch.allclose(after.sum(1), torch.ones(64))
     assert before.max() / before.min() > 50
-    assert after.sum(0).max() / after.sum(0).min() < 1.5
+    assert after.sum(0).max() / after.sum(0).min() < 2
     converged = sinkhorn(log_p, 500).exp()
     assert torch.allclose(converged.sum(0), torch.full((8,), 8.0), rtol=1e-3)
 

@@ -7,7 +7,6 @@ optim_wrapper = dict(
     type="GroupOptimWrapper",
     constructor="DecayGroupsConstructor",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.04, betas=(0.9, 0.999), fused=True),
-    clip_grad=None,
 )
 
 param_scheduler = [

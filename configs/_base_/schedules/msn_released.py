@@ -7,7 +7,7 @@ gradients of all but the prototypes are clipped at a norm of 3.
 
 _base_ = ["./msn.py"]
 
-optim_wrapper = dict(clip_grad=dict(_delete_=True, max_norm=3.0))
+optim_wrapper = dict(clip_grad=dict(max_norm=3.0))
 
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.2, begin=0, end=15, convert_to_iter_based=True),

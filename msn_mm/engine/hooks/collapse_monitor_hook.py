@@ -43,13 +43,13 @@ def diagnose(reading: Reading) -> dict[str, str]:
             f"{reading.prototypes_in_use} of {reading.num_prototypes} prototypes in use. Raise "
             "loss.me_max_weight, or set loss.sinkhorn_iterations=3"
         )
-    if reading.feature_std < 0.05 or reading.rank_me < 1.5:
+    if reading.feature_std < 0.02 or reading.rank_me < 1.5:
         troubles["constant representation"] = (
             f"all images get nearly the same representation (spread {reading.feature_std:.3f}, "
             f"effective rank {reading.rank_me:.1f}). Lower the learning rate or raise "
             "loss.me_max_weight, and start again: a collapsed encoder rarely recovers"
         )
-    elif reading.rank_me < 0.4 * reading.best_rank_me:
+    elif reading.rank_me < 0.25 * reading.best_rank_me:
         troubles["shrinking representation"] = (
             f"the effective rank fell from {reading.best_rank_me:.1f} to {reading.rank_me:.1f}; "
             "a collapse may be near. Lower the learning rate or raise the EMA momentum"
