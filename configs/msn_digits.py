@@ -50,7 +50,7 @@ train_dataloader = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
-train_cfg = dict(max_epochs=140, val_interval=20)
+train_cfg = dict(max_epochs=120, val_interval=20)
 custom_hooks = [
     dict(type="EMAHook", momentum=0.98, end_momentum=1.0),
     dict(type="CollapseMonitorHook"),
