@@ -43,16 +43,16 @@ train_dataloader = dict(
             views=dict(
                 target=dict(size=32, scale=(0.6, 1.0), ops=view_ops),
                 anchor=dict(size=32, scale=(0.6, 1.0), ops=view_ops),
-                focal=dict(size=16, scale=(0.2, 0.6), num=4, ops=view_ops),
+                focal=dict(size=16, scale=(0.2, 0.6), num=2, ops=view_ops),
             ),
         ),
     ),
 )
 
-optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
-train_cfg = dict(max_epochs=120, val_interval=20)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
+train_cfg = dict(max_epochs=180, val_interval=20)
 custom_hooks = [
-    dict(type="EMAHook", momentum=0.98, end_momentum=1.0),
+    dict(type="EMAHook", momentum=0.97, end_momentum=1.0),
     dict(type="CollapseMonitorHook"),
     dict(type="UnreadableImagesHook", max_share=0.05),
     dict(type="ThroughputHook"),
