@@ -12,7 +12,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input
 IS_SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 
 help:
-	@echo "make demo       pre-train MSN on handwritten digits and print a table (about 10 minutes)"
+	@echo "make demo       pre-train MSN on handwritten digits and print a table (about 8 minutes)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the test suite and the longer checks"
 	@echo "make lint       ruff and mypy"
