@@ -142,7 +142,11 @@ class Workplace:
 
     def _make(self, target: str) -> None:
         shown = subprocess.run(
-            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30
+            ["make", "--no-print-directory", "-n", target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
         assert shown.returncode == 0, shown.stderr
         if target == "demo":
