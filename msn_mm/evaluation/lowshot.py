@@ -7,104 +7,120 @@ linear classifier by cyanure, whose objective has a unique minimiser.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
-from cyanure.estimators import Classifier
 from numpy.typing import NDArray
 
 from msn_mm.errors import UserError
-from msn_mm.evaluation.features import center_and_normalize
-from msn_mm.evaluation.splits import low_shot_split
+from msn_mm.evaluation.cross_validation import choose_lambda
+from msn_mm.evaluation.features import center_and_normalize, check_finite
+from msn_mm.evaluation.logistic_regression import (
+    RELEASED_LAMBD,
+    LinearClassifier,
+    fit_logistic_regression,
+)
+from msn_mm.evaluation.splits import Splits, class_label, compact, draw_splits
+
+__all__ = [
+    "LinearClassifier",
+    "evaluate_splits",
+    "fit_logistic_regression",
+    "low_shot_accuracy",
+]
+
+Lambda = float | Literal["cv"]
 
 
-@dataclass(frozen=True)
-class LinearClassifier:
-    """A linear classifier without intercept.
-
-    Attributes:
-        weights: ``(D, K)``, one column a class.
-        classes: ``(K,)`` the label of each column, ascending.
-    """
-
-    weights: NDArray[np.float64]
-    classes: NDArray[np.int64]
-
-    def predict(self, features: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the ``(n,)`` most likely labels of ``(n, D)`` features; a tie goes to the
-        smallest label."""
-        return self.classes[np.argmax(features @ self.weights, axis=1)]
-
-
-def fit_logistic_regression(
-    features: NDArray[np.float64],
-    labels: NDArray[Any],
-    lambd: float = 0.0025,
+def evaluate_splits(
+    support: NDArray[Any],
+    support_labels: NDArray[Any],
+    query: NDArray[Any],
+    query_labels: NDArray[Any],
+    splits: Splits,
+    lambd: Lambda = RELEASED_LAMBD,
     tol: float = 1e-3,
     max_epochs: int = 300,
-    gap_interval: int = 10,
+    class_names: Sequence[str] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     seed: int = 0,
-) -> LinearClassifier:
-    """Minimise ``mean_i CE(softmax(W^T x_i), y_i) + lambd / (2 n) ||W||^2`` over W.
-
-    The features are used as they are: normalise them first with
-    :func:`~msn_mm.evaluation.features.center_and_normalize`.
+) -> dict[str, dict[str, Any]]:
+    """Accuracy of logistic regression on given labelled subsets.
 
     Args:
-        features: ``(n, D)`` float64.
-        labels: ``(n,)`` integers, any values; at least two different ones.
-        lambd: Regularisation; cyanure receives ``lambd / n``.
+        support: ``(n, D)`` features that the splits index.
+        support_labels: ``(n,)`` integers.
+        query: ``(m, D)`` features to classify.
+        query_labels: ``(m,)`` integers.
+        splits: The labelled subsets, see :mod:`~msn_mm.evaluation.splits`.
+        lambd: Regularisation of :func:`fit_logistic_regression`, or ``"cv"``:
+            chosen for each subset by
+            :func:`~msn_mm.evaluation.cross_validation.choose_lambda`.
         tol: Relative duality gap at which the solver stops.
-        max_epochs: Most passes over the data.
-        gap_interval: Passes between two looks at the duality gap (``it0`` of
-            older cyanure releases).
-        seed: Seed of the solver's sampling.
+        max_epochs: Most passes over the data of a fit.
+        class_names: Names for error messages, indexed by label.
+        progress: Called with the number of finished subsets and of all, first
+            with 0.
+        seed: Seed of the cross-validation's folds.
 
     Returns:
-        The classifier.
+        By column of ``splits``, one item a split in each list:
+
+        - ``top1``, ``top1_mean``, ``top1_std``: accuracy in percent; the
+          sample standard deviation (``ddof=1``), 0 for a single split;
+        - ``top5``, ``top5_mean``, ``top5_std``: likewise for the true label
+          among the five most likely; left out with five classes or fewer;
+        - ``lambd``: the regularisation used, and ``lambd_from``: ``given``,
+          ``cross-validation``, or ``released`` where a class with a single
+          image left cross-validation nothing to do;
+        - ``images``: labelled images;
+        - ``seconds``: duration of the fit, cross-validation included.
+
+        Of equally likely labels the smaller comes first.
 
     Raises:
-        UserError: Fewer than two classes.
-        ValueError: ``lambd`` is not above zero, or shapes do not fit.
+        UserError: Features are not finite; or a class of the query images has
+            no image in a labelled subset.
+        ValueError: There are no query images, or shapes do not fit.
     """
-    if not lambd > 0:
-        raise ValueError(f"lambd must be above 0, not {lambd}")
-    if features.ndim != 2 or labels.shape != (len(features),):
-        raise ValueError(f"features {features.shape} and labels {labels.shape} do not fit")
-    classes, targets = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise UserError("logistic regression needs labelled images of at least 2 classes")
-    n = len(features)
-    # cyanure treats two classes as one binary problem with a single vector w.
-    # The two columns of the softmax problem are then -w/2 and w/2, whose
-    # penalty is half of ||w||^2: hence the halved regularisation.
-    binary = len(classes) == 2
-    solver = Classifier(
-        loss="logistic" if binary else "multiclass-logistic",
-        penalty="l2",
-        lambda_1=lambd / n / (2 if binary else 1),
-        fit_intercept=False,
-        tol=tol,
-        solver="auto",
-        max_iter=max_epochs,
-        duality_gap_interval=gap_interval,
-        random_state=seed,
-        verbose=False,
-        n_threads=1,
-    )
-    rows = np.ascontiguousarray(features, dtype=np.float64)
-    # cyanure sets OpenMP's thread count, which each thread has its own of: in
-    # this thread, a training would go on with one after its first validation,
-    # and restoring the count afterwards has given NaN in later matrix products
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        apart.submit(solver.fit, rows, targets.astype(np.int64)).result()
-    weights = np.asarray(solver.coef_, dtype=np.float64)
-    if binary:
-        weights = np.stack([-weights / 2, weights / 2], axis=1)
-    return LinearClassifier(weights.reshape(features.shape[1], len(classes)), classes)
+    _check_shapes(support, support_labels, query, query_labels)
+    union, local = compact(splits)
+    labels = np.asarray(support_labels)[union]
+    _check_classes(labels, query_labels, local, class_names)
+    check_finite(support)
+    features = _normalised(support, union)
+    asked = _normalised(query, np.arange(len(query)))
+    total = sum(map(len, splits.values()))
+    done = 0
+    metrics: dict[str, dict[str, Any]] = {}
+    for column, subsets in local.items():
+        values: dict[str, list[Any]] = {}
+        for subset in subsets:
+            if progress is not None:
+                progress(done, total)
+            started = time.perf_counter()
+            chosen, source = _regularisation(
+                lambd, features[subset], labels[subset], tol, max_epochs, seed
+            )
+            classifier = fit_logistic_regression(
+                features[subset], labels[subset], chosen, tol, max_epochs
+            )
+            seconds = time.perf_counter() - started
+            ranks = classifier.ranks(asked, query_labels)
+            one: dict[str, Any] = {"top1": _percent(ranks < 1)}
+            if len(classifier.classes) > 5:
+                one["top5"] = _percent(ranks < 5)
+            one |= {"lambd": chosen, "lambd_from": source}
+            one |= {"images": len(subset), "seconds": seconds}
+            for key, value in one.items():
+                values.setdefault(key, []).append(value)
+            done += 1
+        metrics[column] = _summary(values)
+    if progress is not None:
+        progress(done, total)
+    return metrics
 
 
 def low_shot_accuracy(
@@ -114,11 +130,11 @@ def low_shot_accuracy(
     query_labels: NDArray[Any],
     images_per_class: Sequence[int] = (1, 2, 5),
     splits: int = 10,
-    lambd: float = 0.0025,
+    lambd: Lambda = RELEASED_LAMBD,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Top-1 accuracy of logistic regression on a few labelled images a class.
+    """Accuracy of logistic regression on a few randomly drawn labelled images a class.
 
     Args:
         support_features: ``(n, D)`` features that the splits draw from.
@@ -126,42 +142,115 @@ def low_shot_accuracy(
         query_features: ``(m, D)`` features to classify.
         query_labels: ``(m,)`` integers.
         images_per_class: Numbers of labelled images a class.
-        splits: Number of label splits for each of them.
-        lambd: Regularisation of :func:`fit_logistic_regression`.
+        splits: Number of label splits for each of them; see
+            :func:`~msn_mm.evaluation.splits.draw_splits`.
+        lambd: Regularisation, see :func:`evaluate_splits`.
         seed: Seed of the splits.
         class_names: Names for error messages, indexed by label.
 
     Returns:
-        ``{"1": {"top1_mean", "top1_std", "top1": [one a split]}, ...}`` in
-        percent. ``top1_std`` is the sample standard deviation over the splits
-        (``ddof=1``), 0 for a single split.
+        ``{"1": {"top1_mean", "top1_std", "top1": [one a split], ...}, ...}``, what
+        :func:`evaluate_splits` returns without ``seconds``: the same arguments
+        give an equal result.
 
     Raises:
-        UserError: A class has fewer support images than asked for.
+        UserError: A class has fewer support images than asked for, and what
+            :func:`evaluate_splits` raises.
         ValueError: ``splits`` below 1, or no image counts.
     """
-    if splits < 1:
-        raise ValueError(f"splits must be at least 1, not {splits}")
-    if len(images_per_class) == 0:
-        raise ValueError("images_per_class must name at least one number of images")
-    support = center_and_normalize(support_features)
-    query = center_and_normalize(query_features)
-    names = list(class_names) if class_names is not None else None
-    # all splits are drawn before the first fit, so that too many shots fail at once
-    chosen = {
-        shots: [low_shot_split(support_labels, shots, s, seed, names) for s in range(splits)]
-        for shots in images_per_class
+    drawn = draw_splits(
+        support_labels, images_per_class, splits=splits, seed=seed, class_names=class_names
+    )
+    measured = evaluate_splits(
+        support_features,
+        support_labels,
+        query_features,
+        query_labels,
+        drawn,
+        lambd,
+        class_names=class_names,
+        seed=seed,
+    )
+    return {
+        column: {key: value for key, value in values.items() if key != "seconds"}
+        for column, values in measured.items()
     }
-    metrics: dict[str, dict[str, Any]] = {}
-    for shots, subsets in chosen.items():
-        top1 = []
-        for subset in subsets:
-            classifier = fit_logistic_regression(support[subset], support_labels[subset], lambd)
-            correct = int((classifier.predict(query) == query_labels).sum())
-            top1.append(100.0 * correct / len(query_labels))
-        metrics[str(shots)] = {
-            "top1_mean": float(np.mean(top1)),
-            "top1_std": float(np.std(top1, ddof=1)) if splits > 1 else 0.0,
-            "top1": top1,
-        }
-    return metrics
+
+
+def _regularisation(
+    lambd: Lambda,
+    features: NDArray[np.float64],
+    labels: NDArray[Any],
+    tol: float,
+    max_epochs: int,
+    seed: int,
+) -> tuple[float, str]:
+    if lambd != "cv":
+        return float(lambd), "given"
+    choice = choose_lambda(features, labels, tol=tol, max_epochs=max_epochs, seed=seed)
+    return choice.lambd, "cross-validation" if choice.cross_validated else "released"
+
+
+def _summary(values: Mapping[str, list[Any]]) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for key, each in values.items():
+        if key in ("top1", "top5"):
+            summary[f"{key}_mean"] = float(np.mean(each))
+            summary[f"{key}_std"] = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
+        summary[key] = each
+    return summary
+
+
+def _percent(right: NDArray[np.bool_]) -> float:
+    return 100.0 * int(right.sum()) / len(right)
+
+
+def _normalised(features: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Centre and normalise some rows, a block at a time: one float64 copy and little more."""
+    rows = np.empty((len(indices), features.shape[1]))
+    for start in range(0, len(indices), 4096):
+        block = slice(start, start + 4096)
+        rows[block] = center_and_normalize(features[indices[block]])
+    return rows
+
+
+def _check_shapes(
+    support: NDArray[Any],
+    support_labels: NDArray[Any],
+    query: NDArray[Any],
+    query_labels: NDArray[Any],
+) -> None:
+    if len(query) == 0:
+        raise ValueError("there is no query image to classify")
+    for part, features, labels in (
+        ("support", support, support_labels),
+        ("query", query, query_labels),
+    ):
+        if features.ndim != 2 or labels.shape != (len(features),):
+            raise ValueError(
+                f"{part} features {features.shape} and labels {labels.shape} do not fit"
+            )
+    if support.shape[1] != query.shape[1]:
+        raise ValueError(
+            f"support features of width {support.shape[1]} and query features of width "
+            f"{query.shape[1]} do not fit"
+        )
+
+
+def _check_classes(
+    labels: NDArray[Any],
+    query_labels: NDArray[Any],
+    splits: Splits,
+    class_names: Sequence[str] | None,
+) -> None:
+    asked = np.unique(query_labels)
+    for column, subsets in splits.items():
+        for number, subset in enumerate(subsets):
+            missing = np.setdiff1d(asked, labels[subset])
+            if len(missing):
+                name = class_label(int(missing[0]), class_names)
+                raise UserError(
+                    f"query images have class {name}, of which split {number} of column "
+                    f"'{column}' has no labelled image; add one, or remove that class from the "
+                    "query images"
+                )

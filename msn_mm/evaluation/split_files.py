@@ -1,0 +1,187 @@
+"""Label splits as text files, one image name a line.
+
+The format of the released ImageNet subsets (``n01440764_10026.JPEG`` on a
+line). A name is a path below the data set's root, or its last parts alone as
+long as one image of the data set ends with them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msn_mm.errors import UserError
+from msn_mm.evaluation.splits import Splits, class_label
+from msn_mm.utils.results import write_atomically
+
+
+def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> list[Path]:
+    """Write each split as a file that :func:`splits_from_files` reads back.
+
+    The files are ``<column>_<number>.txt``, numbers from 0 and padded so that
+    their alphabetic order is that of the splits, a space in the column written
+    as ``-``. Images are named by their base names when these are unique in the
+    support set, else by their whole names, in the order of the indices.
+
+    Reading the files of a column of n images a class gives back the same
+    column. A fraction such as ``1%`` becomes the number of images that it is:
+    a list of names does not tell what it was a fraction of.
+
+    Args:
+        directory: Where to; made if missing. Files of the same names are replaced.
+        splits: Indices into the support set.
+        names: Name of each image of the support set.
+
+    Returns:
+        The paths, in the order of columns and splits.
+
+    Raises:
+        UserError: A name has a line break and so cannot be a line.
+    """
+    bases = [name.rpartition("/")[2] for name in names]
+    written = bases if len(set(bases)) == len(bases) else names
+    paths = []
+    for column, subsets in splits.items():
+        digits = len(str(len(subsets) - 1))
+        for number, subset in enumerate(subsets):
+            lines = [written[index] for index in subset]
+            for line in lines:
+                if "\n" in line or "\r" in line or line != line.strip():
+                    raise UserError(
+                        f"the image name {line!r} cannot be a line of a split file; rename the "
+                        "image without line breaks or spaces at its ends"
+                    )
+            path = Path(directory) / f"{column.replace(' ', '-')}_{number:0{digits}d}.txt"
+            write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+            paths.append(path)
+    return paths
+
+
+def splits_from_files(
+    files: Sequence[str | Path],
+    names: Sequence[str],
+    labels: NDArray[Any],
+    class_names: Sequence[str] | None = None,
+) -> Splits:
+    """Read label splits, one file a split.
+
+    Empty lines, spaces at the ends of a line and Windows line ends do not
+    matter. Files with n images of every class make column ``"n"``, others
+    column ``"<m> images"`` of their m images in all. Columns are ordered by
+    their number of images, splits within a column as their files were given.
+
+    Args:
+        files: The files.
+        names: Name of each image of the support set, unique.
+        labels: ``(n,)`` integer labels of the same images.
+        class_names: Names for error messages, indexed by label.
+
+    Returns:
+        Ascending indices into ``names`` for each file, by column.
+
+    Raises:
+        UserError: A file is missing, empty, not text or given twice; or a line
+            names no image of the data set, several, or one that an earlier
+            line has named; or a class of the data set has no image in a file.
+        ValueError: ``names`` and ``labels`` differ in length, or no files.
+    """
+    labels = np.asarray(labels)
+    if len(files) == 0:
+        raise ValueError("there must be at least one split file")
+    if labels.shape != (len(names),):
+        raise ValueError(f"{len(names)} names and labels of {labels.shape} do not fit")
+    classes, targets = np.unique(labels, return_inverse=True)
+    finder = _Finder(names)
+    seen: set[Path] = set()
+    found = []
+    for file in map(Path, files):
+        if file.resolve() in seen:
+            raise UserError(f"the split file {file} was given twice; name each file once")
+        seen.add(file.resolve())
+        subset = _read(file, finder)
+        counts = np.bincount(targets[subset], minlength=len(classes))
+        if not counts.all():
+            missing = class_label(int(classes[np.argmin(counts)]), class_names)
+            raise UserError(
+                f"{file} names no image of class {missing}; add one, or evaluate on a data set "
+                "without that class"
+            )
+        column = str(counts[0]) if counts.min() == counts.max() else f"{len(subset)} images"
+        found.append((len(subset), column, subset))
+    splits: dict[str, list[NDArray[np.int64]]] = {}
+    for _, column, subset in sorted(found, key=lambda item: item[:2]):
+        splits.setdefault(column, []).append(subset)
+    return splits
+
+
+class _Finder:
+    """Finds an image by its name or the last parts of it."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self._whole = {name: index for index, name in enumerate(names)}
+        self._by_base: Mapping[str, list[int]] | None = None
+
+    def __call__(self, line: str) -> list[int]:
+        """Return the indices of the images that a line may mean."""
+        index = self._whole.get(line)
+        if index is not None:
+            return [index]
+        if self._by_base is None:
+            self._by_base = defaultdict(list)
+            for index, name in enumerate(self.names):
+                self._by_base[name.rpartition("/")[2]].append(index)
+        ending = f"/{line}"
+        candidates = self._by_base.get(line.rpartition("/")[2], ())
+        return [i for i in candidates if self.names[i].endswith(ending)]
+
+
+def _read(file: Path, finder: _Finder) -> NDArray[np.int64]:
+    try:
+        # a text editor of Windows may put a byte order mark in front
+        lines = file.read_bytes().decode("utf-8-sig").split("\n")
+    except FileNotFoundError as error:
+        raise UserError(f"the split file {file} does not exist; check its path") from error
+    except OSError as error:
+        raise UserError(f"the split file {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the split file {file} is not text; it needs one image name a line"
+        ) from error
+    first: dict[int, int] = {}
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip()
+        if not line:
+            continue
+        where, name = f"{file}, line {number}", _quoted(line)
+        candidates = finder(line)
+        if not candidates:
+            raise UserError(
+                f"{where}: {name} is not in the data set, whose images have names such as "
+                f"'{finder.names[0]}'; mend the line or choose the data set that it is from"
+            )
+        if len(candidates) > 1:
+            one, two = (finder.names[index] for index in candidates[:2])
+            raise UserError(
+                f"{where}: {name} may be '{one}' or '{two}'; write the path with its folder"
+            )
+        index = candidates[0]
+        if index in first:
+            raise UserError(
+                f"{where}: {name} is named a second time, first in line {first[index]}; remove "
+                "one of the two"
+            )
+        first[index] = number
+    if not first:
+        raise UserError(f"the split file {file} is empty; it needs one image name a line")
+    return np.sort(np.fromiter(first, dtype=np.int64, count=len(first)))
+
+
+def _quoted(line: str) -> str:
+    shown = line if len(line) <= 100 else f"{line[:97]}..."
+    return f"'{shown}'" if shown.isprintable() else repr(shown)
