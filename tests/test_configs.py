@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from msn_mm.engine.batch import resolve_batch
 from msn_mm.engine.launch import config_directories, load_config
 from msn_mm.utils.dry_run import make_plan
-from tests.helpers import run
+from tests.helpers import run, save_cifar
 
 CONFIGS = sorted(p.name for p in config_directories()[0].glob("*.py"))
 
@@ -38,27 +37,6 @@ def save_images(root: Path, count: int = 6) -> Path:
     for i in range(count):
         pixels = rng.integers(0, 256, (120, 150, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"{i}.jpg")
-    return root
-
-
-def save_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10's files with 20 random images a batch."""
-    from mmpretrain.datasets import CIFAR10
-
-    folder = root / CIFAR10.base_folder
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
-        content = {
-            "data": rng.integers(0, 256, (20, 3072), dtype=np.uint8),
-            "labels": [i % 10 for i in range(20)],
-        }
-        (folder / name).write_bytes(pickle.dumps(content))
-    meta = CIFAR10.meta["filename"]
-    (folder / meta).write_bytes(pickle.dumps({CIFAR10.meta["key"]: list("abcdefghij")}))
-    for files in ("train_list", "test_list"):
-        monkeypatch.setattr(CIFAR10, files, [[name, None] for name, _ in getattr(CIFAR10, files)])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": None})
     return root
 
 
