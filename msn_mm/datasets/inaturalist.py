@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,9 +55,13 @@ class INaturalist(BaseDataset):
         ids = sorted(entry["id"] for entry in content["categories"])
         label = {number: k for k, number in enumerate(ids)}
         self._metainfo["classes"] = _names(content["categories"])
-        root = Path(self.data_prefix.get("img_path") or self.data_root)
+        root = self.data_prefix.get("img_path") or self.data_root
+        # os.path: pathlib takes several times as long, which shows on 437,513 images
         return [
-            {"img_path": str(root / entry["file_name"]), "gt_label": label[category[entry["id"]]]}
+            {
+                "img_path": os.path.join(root, entry["file_name"]),
+                "gt_label": label[category[entry["id"]]],
+            }
             for entry in content["images"]
         ]
 

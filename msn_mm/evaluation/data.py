@@ -18,7 +18,7 @@ from mmengine.dataset import BaseDataset
 from msn_mm.datasets import ImageFolder, LabelledImages
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.config_check import config_mistakes
-from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.engine.launch import config_directories, load_config, resolve_config_path
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.evaluation.transfer_view import transfer_view
 from msn_mm.registry import DATASETS
@@ -169,7 +169,8 @@ def build_data(config: Mapping[str, Any] | BaseDataset) -> BaseDataset:
     """
     if not isinstance(config, Mapping):
         return config
-    kind = DATASETS.get(config["type"]) if isinstance(config.get("type"), str) else None
+    kind = config.get("type")
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if kind is None or not hasattr(kind, "url") or not config.get("data_root"):
         return DATASETS.build(config)
     config = {**config, "data_root": str(Path(config["data_root"]).expanduser())}
@@ -179,8 +180,10 @@ def build_data(config: Mapping[str, Any] | BaseDataset) -> BaseDataset:
     # What mmpretrain's downloads meet; its checks of the files are assertions.
     except (OSError, EOFError, RuntimeError, AssertionError, tarfile.TarError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, AssertionError) and not reason.startswith("Download failed"):
+            raise UserError(f"{kind.__name__}: {reason}") from error
         raise UserError(
-            f"cannot get {config['type']} ({reason}): download {kind.url} and put it, as it is, "
+            f"cannot get {kind.__name__} ({reason}): download {kind.url} and put it, as it is, "
             f"into the folder {config['data_root']}"
         ) from error
 
@@ -213,7 +216,7 @@ def _data_file(data: str) -> Path | None:
             path = directory / "eval" / f"{data}.py"
             if path.is_file():
                 return path
-    return Path(data) if Path(data).is_file() else None
+    return resolve_config_path(data) if data.endswith(".py") or Path(data).is_file() else None
 
 
 def _names() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import tarfile
 import urllib.error
 import urllib.request
@@ -140,6 +141,9 @@ def test_every_shipped_data_set_is_a_file_of_two_parts() -> None:
     for name in names:
         parts, _ = module._parts_of_file(config_directories()[0] / "eval" / f"{name}.py", "/x")
         assert [part["data_root"] for part in parts] == ["/x", "/x"]
+    assert (module._data_file("eval/inat18.py") or Path()).samefile(
+        module._data_file("inat18") or ""
+    )
 
 
 def test_unknown_names_are_told_the_nearest(paper: Config) -> None:
@@ -218,6 +222,9 @@ def test_cifar(
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
+        assert socket.getdefaulttimeout() == 30.0, (
+            "a server that never answers must not be waited for"
+        )
         raise urllib.error.URLError("Temporary failure in name resolution")
 
     monkeypatch.setattr(urllib.request, "urlopen", fail)
@@ -239,6 +246,11 @@ def test_cifar_without_internet_names_the_folder(
     for part in ("support", "query"):
         cfg.test_dataloader.dataset[part].data_root = str(place)
     with pytest.raises(UserError, match=line):
+        labelled_data(cfg)
+    assert socket.getdefaulttimeout() is None
+    cfg.test_dataloader.dataset.query.split = "dev"
+    cfg.test_dataloader.dataset.support = dict(type="Digits")
+    with pytest.raises(UserError, match=r"^CIFAR10: The split must be one of"):
         labelled_data(cfg)
 
 
