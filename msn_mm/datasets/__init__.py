@@ -3,6 +3,7 @@
 from msn_mm.datasets.collate import multi_view_collate
 from msn_mm.datasets.decode import UnreadableImageError
 from msn_mm.datasets.digits import Digits
+from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.image_folder import ImageFolder
 from msn_mm.datasets.inaturalist import INaturalist
 from msn_mm.datasets.keys import SampleKey
@@ -14,6 +15,7 @@ from msn_mm.datasets.sampler import KeyedSampler
 __all__ = [
     "Digits",
     "EvalCrop",
+    "EvaluationImages",
     "INaturalist",
     "ImageFolder",
     "KeyedSampler",

@@ -61,14 +61,14 @@ def transfer_view(
 
 def model_channels(cfg: Config) -> int:
     """Return how many channels a config's model takes; 3 where it does not say."""
-    model = cfg.get("model") or {}
-    for preprocessor in (model.get("data_preprocessor"), cfg.get("data_preprocessor")):
-        if preprocessor and preprocessor.get("mean") is not None:
-            return len(preprocessor["mean"])
     backbone = _backbone(cfg)
     for key in ("in_chans", "in_channels"):
         if backbone.get(key) is not None:
             return int(backbone[key])
+    model = cfg.get("model") or {}
+    for preprocessor in (model.get("data_preprocessor"), cfg.get("data_preprocessor")):
+        if preprocessor and preprocessor.get("mean") is not None:
+            return len(preprocessor["mean"])
     return int((own_view(cfg) or {}).get("channels", 3))
 
 

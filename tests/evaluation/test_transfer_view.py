@@ -77,6 +77,8 @@ def test_channels_are_the_model_s() -> None:
         {"type": "X", "backbone": {"type": "Y", "in_chans": 1}},
     ):
         assert shape(Config({"model": model})) == (1, 224, 224)
+    # one mean serves all channels
+    assert shape(load_config("eval/raw_pixels")) == (3, 224, 224)
     assert shape(with_crop(resize=256, crop=224, channels=1)) == (1, 224, 224)
     assert shape(BARE) == (3, 224, 224) and shape(BARE, channels=1) == (1, 224, 224)
 
