@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.evaluation.baselines import compare_with_baselines
     from msn_mm.evaluation.demo_report import announce, report
-    from msn_mm.evaluation.protocol import build_loader, build_metric, evaluation_parts
+    from msn_mm.evaluation.protocol import build_labelled, build_metric, evaluation_parts
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
@@ -58,8 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(runner)
         train_seconds = time.perf_counter() - begun
 
-    loader = build_loader(loader_cfg, seed=runner.seed)
-    measured = compare_with_baselines(runner.model, loader, metric, timed_training)
+    measured = compare_with_baselines(
+        runner.model,
+        build_labelled(loader_cfg),
+        metric,
+        timed_training,
+        batch_size=loader_cfg.get("batch_size", 64),
+        workers=loader_cfg.get("num_workers", 0),
+    )
     settings = {
         **metric.settings(),
         "cfg_options": args.cfg_options,

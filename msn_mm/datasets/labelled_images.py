@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,18 +13,19 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
-from msn_mm.datasets.decode import UnreadableImageError, as_pixels, to_array
+from msn_mm.datasets.decode import as_pixels, to_array
+from msn_mm.datasets.evaluation_images import EvaluationImages, Transform
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
-
-Transform = Callable[[dict[str, Any]], torch.Tensor]
 
 
 @DATASETS.register_module()
 class LabelledImages(Dataset):
-    """A labelled support set followed by a query set.
+    """A labelled support set followed by a query set, for MMEngine's evaluation loops.
 
-    Samples collate with MMEngine's ``default_collate``.
+    Samples collate with MMEngine's ``default_collate``. The two parts by
+    themselves are ``support`` and ``query``, each an
+    :class:`~msn_mm.datasets.EvaluationImages`.
 
     Args:
         support: Labelled training images of the low-shot protocol, a data set or
@@ -44,14 +45,11 @@ class LabelledImages(Dataset):
         query: Mapping[str, Any] | BaseDataset,
         transform: Mapping[str, Any] | Transform,
     ) -> None:
-        self.support = DATASETS.build(support) if isinstance(support, Mapping) else support
-        self.query = DATASETS.build(query) if isinstance(query, Mapping) else query
-        self.transform = (
-            TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
-        )
-        classes = [part.metainfo.get("classes") for part in (self.support, self.query)]
-        if None not in classes and tuple(classes[0]) != tuple(classes[1]):
-            odd = sorted(set(classes[0]) ^ set(classes[1]))
+        self.support = EvaluationImages(support, transform)
+        self.query = EvaluationImages(query, self.support.transform)
+        ours, theirs = self.support.classes, self.query.classes
+        if ours is not None and theirs is not None and ours != theirs:
+            odd = sorted(set(ours) ^ set(theirs))
             raise UserError(
                 f"support and query images have different classes, for example '{odd[0]}'"
                 if odd
@@ -61,7 +59,7 @@ class LabelledImages(Dataset):
     @property
     def metainfo(self) -> dict[str, Any]:
         """Meta information of the support set, ``classes`` among it where known."""
-        return dict(self.support.metainfo)
+        return self.support.metainfo
 
     def full_init(self) -> None:
         """Load the annotations of both parts, if they were told to wait."""
@@ -79,23 +77,18 @@ class LabelledImages(Dataset):
             ``support`` (True for a support image).
 
         Raises:
-            UserError: If the image is damaged or has no label: an evaluation
-                never replaces an image in silence.
+            UserError: If the image is damaged or has no label.
         """
         is_support = index < len(self.support)
         part = self.support if is_support else self.query
-        info = part.get_data_info(index if is_support else index - len(self.support))
+        info = part.dataset.get_data_info(index if is_support else index - len(self.support))
         if "gt_label" not in info:
             raise UserError(
-                f"{type(part).__name__} gives no labels; evaluation needs them "
+                f"{type(part.dataset).__name__} gives no labels; evaluation needs them "
                 "(for a folder with one folder a class: labels='folder')"
             )
-        try:
-            inputs = self.transform(info)
-        except UnreadableImageError as error:
-            raise UserError(f"{error}; mend or remove it, an evaluation needs all") from error
         sample = {"index": int(index), "label": int(info["gt_label"]), "support": is_support}
-        return {"inputs": inputs, "data_samples": sample}
+        return {"inputs": part.view(info), "data_samples": sample}
 
 
 @TRANSFORMS.register_module()
@@ -137,12 +130,22 @@ class EvalCrop:
             raise ValueError(f"EvalCrop: sides must be positive, got {resize} and {crop}")
         if resize is not None and crop is not None and crop > resize:
             raise ValueError(f"EvalCrop: cannot cut {crop} pixels out of {resize}")
-        self.crop = crop
+        self.resize, self.crop, self.resize_mode = resize, crop, resize_mode
         self.size = None
         if resize is not None:
             self.size = [resize] if resize_mode == "short" else [resize, resize]
         self.channels = channels
         self.interpolation = InterpolationMode(interpolation)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments that build this view, for results and as a cache's key."""
+        return {
+            "resize": self.resize,
+            "crop": self.crop,
+            "resize_mode": self.resize_mode,
+            "channels": self.channels,
+            "interpolation": self.interpolation.value,
+        }
 
     def __call__(self, results: dict[str, Any]) -> torch.Tensor:
         """Return the view of one image, uint8 (C, H, W).

@@ -2,84 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
-from msn_mm.errors import UserError
-from msn_mm.evaluation.features import Features
+from msn_mm.datasets.labelled_images import LabelledImages
+from msn_mm.evaluation.encoder import FrozenEncoder, encoder_of
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
-from msn_mm.evaluation.protocol import features_of
+from msn_mm.evaluation.protocol import labelled_features
+from msn_mm.models.backbones.raw_pixels import RawPixels
 from msn_mm.utils.results import format_table
 
 Measured = Mapping[str, Any]
 
 
-def raw_pixels(dataloader: Iterable[dict[str, Any]]) -> Features:
-    """Take the flattened images of a data loader as their own features.
-
-    Args:
-        dataloader: Yields evaluation batches: ``inputs`` uint8 ``(B, C, H, W)``
-            and ``data_samples`` with ``label`` and ``support``.
-
-    Returns:
-        Features of width ``C * H * W``, values 0 to 255.
-
-    Raises:
-        UserError: The data loader is empty.
-    """
-    # a data loader draws its workers' seed from torch's global generator
-    with torch.random.fork_rng(devices=[]):
-        batches = [
-            (
-                torch.as_tensor(batch["inputs"]).flatten(1).to(torch.float32),
-                torch.as_tensor(batch["data_samples"]["label"]),
-                torch.as_tensor(batch["data_samples"]["support"]),
-            )
-            for batch in dataloader
-        ]
-    if not batches:
-        raise UserError("the evaluation data loader gives no images")
-    pixels, labels, support = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-    return Features(pixels, labels.astype(np.int64), support.astype(np.bool_))
-
-
 def compare_with_baselines(
     model: nn.Module,
-    dataloader: DataLoader,
+    images: LabelledImages,
     metric: LowShotMetric,
     train: Callable[[dict[str, dict[str, Any]]], object],
+    batch_size: int = 64,
+    workers: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Measure raw pixels and the untrained model, train, and measure again.
 
-    All three see the same images, label splits and protocol.
+    All three see the same images, label splits and protocol. Measuring leaves
+    no trace in the random state of the training.
 
     Args:
-        model: Freshly initialised model; see :func:`~msn_mm.evaluation.extract.extract`.
-        dataloader: Evaluation data loader of support and query images.
+        model: Freshly initialised model; see :func:`~msn_mm.evaluation.encoder.encoder_of`.
+        images: Support and query images.
         metric: What to measure.
         train: Trains ``model`` in place; it receives the first two measurements.
+        batch_size: Images of a batch while measuring.
+        workers: Data workers while measuring.
 
     Returns:
         ``{"raw_pixels", "untrained", "trained"}``, each as
         :attr:`~msn_mm.evaluation.lowshot_metric.LowShotMetric.last`.
     """
-    names = getattr(dataloader.dataset, "metainfo", {}).get("classes")
 
-    def measure(features: Features) -> dict[str, Any]:
-        metric.measure(features, class_names=names)
+    def measure(encoder: FrozenEncoder) -> dict[str, Any]:
+        features = labelled_features(encoder, images, batch_size=batch_size, workers=workers)
+        assert features is not None  # one process
+        metric.measure(features, class_names=images.support.classes)
         return metric.last
 
+    pixels = RawPixels(in_channels=len(images.support[0]))
     measured = {
-        "raw_pixels": measure(raw_pixels(dataloader)),
-        "untrained": measure(features_of(model, dataloader)),
+        "raw_pixels": measure(encoder_of(pixels, data_preprocessor={"mean": [0], "std": [1]})),
+        "untrained": measure(encoder_of(model)),
     }
     train(dict(measured))
-    measured["trained"] = measure(features_of(model, dataloader))
+    measured["trained"] = measure(encoder_of(model))
     return measured
 
 

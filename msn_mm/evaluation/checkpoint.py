@@ -13,10 +13,11 @@ from msn_mm.errors import UserError
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read the ``state_dict`` of a checkpoint that training wrote, onto the host.
+    """Read the weights of a checkpoint, onto the host.
 
     Args:
-        path: A checkpoint with a ``state_dict``.
+        path: A file with a ``state_dict``, as training writes it, or a bare
+            state dict: names and tensors.
 
     Raises:
         UserError: There is no such file, it is not a whole checkpoint, or it
@@ -37,6 +38,9 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             "could run code; save it anew with its weights only"
         ) from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if state is None and isinstance(checkpoint, dict) and checkpoint:
+        is_bare = all(isinstance(value, torch.Tensor) for value in checkpoint.values())
+        state = checkpoint if is_bare else None
     if not isinstance(state, dict):
         raise UserError(f"'{path}' has no 'state_dict'; give a checkpoint of tools/train.py")
     return state

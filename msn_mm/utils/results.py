@@ -8,10 +8,11 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -91,12 +92,19 @@ def _hashes(checkpoint: str | Path | Sequence[str | Path | None] | None) -> Any:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file beside ``path``, then rename it there: no reader sees a part of it."""
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside ``path`` that is renamed there once all of it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp grants the owner alone; a result has the rights of any new file

@@ -52,7 +52,7 @@ def test_batches_through_the_runner() -> None:
     assert samples["index"].tolist() == list(range(1200, 1300))
     assert samples["support"].dtype == torch.bool and int(samples["support"].sum()) == 97
     assert samples["label"].dtype == torch.int64
-    query = data.dataset.query
+    query = data.dataset.query.dataset
     labels = torch.cat([b["data_samples"]["label"] for b in batches])
     assert labels[1297:].tolist() == [query.get_data_info(i)["gt_label"] for i in range(500)]
     np.testing.assert_array_equal(

@@ -5,18 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from mmengine.model import BaseModel
+from torch import nn
 
-from msn_mm.errors import UserError
-from msn_mm.evaluation import LowShotMetric
-from msn_mm.evaluation.baselines import (
-    accuracy_table,
-    compare_with_baselines,
-    raw_pixels,
-    verdict,
-)
-
-from .stand_ins import ToyEncoder, ToyLabelled
+from msn_mm.datasets import EvalCrop, EvaluationImages, LabelledImages
+from msn_mm.evaluation import LowShotMetric, low_shot_accuracy
+from msn_mm.evaluation.baselines import accuracy_table, compare_with_baselines, verdict
+from msn_mm.models import MultiViewPreprocessor
+from msn_mm.registry import DATASETS
 
 
 def _measured(*means: float, knn: float = 90.0) -> dict[str, Any]:
@@ -27,35 +23,59 @@ def _measured(*means: float, knn: float = 90.0) -> dict[str, Any]:
     return {**shots, "knn": {"top1": knn, "k": 10}}
 
 
-def test_raw_pixels_are_the_flattened_images() -> None:
-    data = ToyLabelled()
-    result = raw_pixels(DataLoader(data, batch_size=8))
-    np.testing.assert_array_equal(result.features, data.images.flatten(1).numpy())
-    np.testing.assert_array_equal(result.labels, data.labels.numpy())
-    np.testing.assert_array_equal(result.support, data.support.numpy())
-    with pytest.raises(UserError, match="no images"):
-        raw_pixels([])
+def _images() -> LabelledImages:
+    digits = {"type": "Digits", "holdout": 500}
+    return LabelledImages(
+        DATASETS.build({**digits, "split": "pretrain", "indices": 40}),
+        DATASETS.build({**digits, "split": "test", "indices": 20}),
+        EvalCrop(resize=None, crop=None, channels=1),
+    )
+
+
+class Toy(BaseModel):
+    """A model around one linear layer with dropout, which evaluation must not meet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(1024, 64), nn.Dropout(0.5))
+
+    def forward(self, *_: Any) -> None: ...
 
 
 def test_the_three_measurements_and_a_random_state_without_trace() -> None:
-    model, data = ToyEncoder(), ToyLabelled()
+    model, images = Toy().train(), _images()
+    model.data_preprocessor = MultiViewPreprocessor([78.0], [90.0])
     metric = LowShotMetric(images_per_class=(1,), splits=2, knn_k=3)
     states, seen = [], []
 
     def train(baselines: dict[str, Any]) -> None:
         states.append(torch.get_rng_state())
+        assert model.training and model.backbone[2].training
         seen.append(baselines)
         with torch.no_grad():  # features that tell nothing apart
-            model.linear.weight.zero_()
+            model.backbone[1].weight.zero_()
 
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    measured = compare_with_baselines(model, DataLoader(data, batch_size=8), metric, train)
+    measured = compare_with_baselines(model, images, metric, train, batch_size=8)
     assert torch.equal(states[0], before)
     assert list(measured) == ["raw_pixels", "untrained", "trained"]
     assert seen == [{"raw_pixels": measured["raw_pixels"], "untrained": measured["untrained"]}]
-    assert measured["untrained"]["knn"]["top1"] > 60
-    assert measured["trained"]["knn"]["top1"] == pytest.approx(100 / 3)
+    assert measured["untrained"]["knn"]["top1"] > 50
+    assert measured["trained"]["knn"]["top1"] < 25
+
+    # raw pixels: the same measurement on the scans themselves
+    pixels = [np.stack([p[i].numpy().ravel() for i in range(len(p))]) for p in _parts(images)]
+    labels = [part.labels for part in _parts(images)]
+    expected = low_shot_accuracy(
+        pixels[0], labels[0], pixels[1], labels[1], images_per_class=(1,), splits=2
+    )
+    assert measured["raw_pixels"]["1"] == expected["1"]
+
+
+def _parts(images: LabelledImages) -> tuple[EvaluationImages, EvaluationImages]:
+    return images.support, images.query
 
 
 def test_table_has_a_row_a_kind_and_a_column_a_count() -> None:

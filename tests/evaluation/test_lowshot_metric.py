@@ -13,8 +13,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from msn_mm.errors import UserError
-from msn_mm.evaluation import LowShotMetric, low_shot_accuracy, weighted_knn_accuracy
-from msn_mm.evaluation.extract import extract
+from msn_mm.evaluation import Features, LowShotMetric, low_shot_accuracy, weighted_knn_accuracy
 from msn_mm.registry import METRICS
 
 from .stand_ins import ToyEncoder, ToyLabelled
@@ -36,7 +35,9 @@ def test_flat_names_and_values_equal_the_functions() -> None:
     data = ToyLabelled()
     metric = LowShotMetric(**SETTINGS)
     result = _run(metric, DataLoader(data, batch_size=8), len(data))
-    arrays = extract(ToyEncoder(), DataLoader(data, batch_size=45)).split()
+    with torch.no_grad():
+        rows = ToyEncoder().linear(data.images.flatten(1) / 255).numpy()
+    arrays = Features(rows, data.labels.numpy(), data.support.numpy()).split()
     shots = low_shot_accuracy(*arrays, images_per_class=(1, 2), splits=3)
     expected = {
         "lowshot/1_top1": shots["1"]["top1_mean"],

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from msn_mm.errors import UserError
 from msn_mm.models.ops.masking import random_keep
 from msn_mm.models.ops.statistics import batch_statistics
+from msn_mm.models.readout import represent
 from msn_mm.registry import MODELS
 
 TARGET = "target"
@@ -128,10 +129,7 @@ class MSN(BaseModel):
 
         ``(B, C, H, W)`` -> ``(B, D)``. Source: appendix C.1 and C.2.
         """
-        cls, _ = self.target_backbone.forward_intermediates(
-            images, blocks=1, norm=False, mask_ratio=mask_ratio
-        )[-1]
-        return cls
+        return represent(self.target_backbone, images, mask_ratio=mask_ratio)
 
     def loss(self, inputs: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         """Compute the losses of a training batch, and statistics for the log.

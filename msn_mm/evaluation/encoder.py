@@ -1,0 +1,340 @@
+"""A frozen trunk that turns uint8 images into features, whatever it was built from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule, is_model_wrapper
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+import msn_mm
+from msn_mm.engine.config_check import config_mistakes
+from msn_mm.errors import UserError
+from msn_mm.evaluation.checkpoint import load_weights, read_weights
+from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
+from msn_mm.registry import MODELS, SCOPE
+
+__all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+# Where checkpoints keep the trunk, the best first: MSN represents by its target.
+_PREFIXES = ("target_backbone.", "backbone.")
+# Convolutions choose another algorithm for one image than for several, with
+# another rounding; from this many on rows do not depend on their number.
+_LEAST_CPU_BATCH = 8
+
+
+class FrozenEncoder:
+    """Images in, features out; weights, modes and gradients stay as they are.
+
+    Args:
+        trunk: The backbone; it stays where it is and is neither copied nor changed.
+        normalise: Turns ``{"inputs": uint8 (B, C, H, W), "data_samples": {}}``
+            into normalised float32 inputs on the trunk's device.
+        readout: Which of its tensors is the representation.
+        device: Where the trunk computes.
+        amp: Compute in bfloat16 where that is safe (autocast).
+        is_owner: Nothing else changes the trunk's weights, so that their
+            fingerprint is taken once.
+
+    Attributes:
+        in_channels: C.
+        width: D, or ``None`` until the first images have told it.
+
+    Raises:
+        UserError: The trunk cannot give this read-out.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        normalise: MultiViewPreprocessor,
+        readout: ReadOut = ReadOut(),  # noqa: B008 (frozen)
+        device: torch.device | None = None,
+        amp: bool = False,
+        is_owner: bool = False,
+    ) -> None:
+        check_readout(trunk, readout)
+        self.trunk = trunk
+        self.readout = readout
+        self.device = device or _device_of(trunk)
+        self.amp = amp
+        self.in_channels: int = normalise.mean.shape[1]
+        embed_dim = getattr(trunk, "embed_dim", None)
+        self.width: int | None = (
+            readout.blocks * embed_dim if can_mask(trunk) and embed_dim else None
+        )
+        self._normalise = normalise
+        self._is_owner = is_owner
+        self._fingerprint: str | None = None
+
+    @property
+    def can_mask(self) -> bool:
+        """Whether the trunk can drop patches."""
+        return can_mask(self.trunk)
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Tensor, mask_ratio: float = 0.0, keys: Tensor | None = None
+    ) -> Tensor:
+        """Encode images.
+
+        On a CPU without ``amp`` a row depends on its image (and key) alone, not
+        on how many others came with it.
+
+        Args:
+            images: uint8 ``(B, C, H, W)`` on the host.
+            mask_ratio: Share of patches to drop.
+            keys: ``(B,)`` int64; the masks are functions of them. They are a
+                must with a mask: a feature never depends on torch's generator.
+
+        Returns:
+            float32 ``(B, D)`` on the encoder's device.
+
+        Raises:
+            UserError: The images do not fit the encoder, or it cannot mask.
+            ValueError: A mask without keys.
+        """
+        if mask_ratio and keys is None:
+            raise ValueError("mask_ratio without keys: one int64 an image")
+        if images.shape[1] != self.in_channels:
+            raise UserError(
+                f"the images have {images.shape[1]} channel(s) and the encoder takes "
+                f"{self.in_channels}; set channels of the view (EvalCrop) or in_chans of the model"
+            )
+        wanted = len(images)
+        if self.device.type == "cpu" and 0 < wanted < _LEAST_CPU_BATCH:
+            images = _pad(images, _LEAST_CPU_BATCH)
+            keys = None if keys is None else _pad(keys, _LEAST_CPU_BATCH)
+        with _in_eval_mode(self.trunk):
+            inputs = self._normalise({"inputs": images, "data_samples": {}})["inputs"]
+            keys = None if keys is None else keys.to(self.device)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+                rows = represent(self.trunk, inputs, self.readout, mask_ratio, keys)
+        rows = rows[:wanted].float()
+        self.width = rows.shape[1]
+        return rows
+
+    def fingerprint(self) -> str:
+        """Return a hash of all that a feature depends on beside the image and its view.
+
+        Weights, class and settings of the trunk, normalisation, read-out,
+        precision, kind of device, and versions of the packages that compute.
+        """
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest = hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode())
+        digest.update("\n".join(_settings(self.trunk)).encode())
+        for name, value in sorted(self.trunk.state_dict().items()):
+            digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        if self._is_owner:
+            self._fingerprint = digest.hexdigest()
+        return digest.hexdigest()
+
+    def description(self) -> dict[str, Any]:
+        """Return what the encoder is, in words and numbers that a reader understands."""
+        kind = type(self.trunk)
+        return {
+            "trunk": f"{kind.__module__}.{kind.__qualname__}",
+            "parameters": sum(p.numel() for p in self.trunk.parameters()),
+            "mean": self._normalise.mean.flatten().tolist(),
+            "std": self._normalise.std.flatten().tolist(),
+            "blocks": self.readout.blocks,
+            "norm": self.readout.norm,
+            "precision": "bfloat16 autocast" if self.amp else "float32",
+            "device": self.device.type,
+            "versions": {
+                "msn_mm": msn_mm.__version__,
+                "torch": str(torch.__version__),
+                "timm": timm.__version__,
+            },
+        }
+
+
+def build_encoder(
+    cfg: Config | Mapping[str, Any],
+    checkpoint: str | Path | None,
+    readout: ReadOut = ReadOut(),  # noqa: B008 (frozen)
+    device: torch.device | str | None = None,
+    amp: bool = False,
+    seed: int = 0,
+) -> FrozenEncoder:
+    """Build the frozen encoder that a config and a checkpoint describe.
+
+    Args:
+        cfg: Its ``model`` is a method with a ``target_backbone`` or a
+            ``backbone`` (MSN, any self-supervised method or classifier of
+            mmpretrain), or a backbone of the registry by itself.
+        checkpoint: Weights of the whole model, of its trunk under
+            ``target_backbone.`` or ``backbone.``, or of the trunk alone.
+            ``None``: weights as the config builds them, random or pre-trained.
+        readout: Which tensor is the representation.
+        device: Where to compute; default: the first GPU if there is one.
+        amp: Compute in bfloat16 where that is safe.
+        seed: Seed of random weights.
+
+    Raises:
+        UserError: A mistake in the config, or weights that do not fit.
+    """
+    if cfg.get("model") is None:
+        name = getattr(cfg, "filename", None) or "the config"
+        raise UserError(f"{name} has no model; give the config that the checkpoint came from")
+    state = None if checkpoint is None else read_weights(checkpoint)
+    model = _build(cfg["model"], seed, wants_weights=state is None)
+    trunk = trunk_of(model)
+    if state is not None:
+        assert checkpoint is not None
+        load_weights(trunk, _trunk_state(state), checkpoint)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    normalise = _normalisation(model, trunk, cfg.get("data_preprocessor")).to(place)
+    trunk.to(place).requires_grad_(False)
+    trunk.eval()  # some trunks of mmpretrain return nothing here
+    return FrozenEncoder(trunk, normalise, readout, place, amp, is_owner=True)
+
+
+def encoder_of(
+    model: nn.Module,
+    readout: ReadOut = ReadOut(),  # noqa: B008 (frozen)
+    amp: bool = False,
+    data_preprocessor: Mapping[str, Any] | None = None,
+) -> FrozenEncoder:
+    """Return the encoder inside a model that lives on: a training's, or one built by hand.
+
+    It reads the model's weights at every call; the model is not copied, moved or changed.
+
+    Args:
+        model: As in :func:`build_encoder`, possibly in a distributed wrapper.
+        readout: Which tensor is the representation.
+        amp: Compute in bfloat16 where that is safe.
+        data_preprocessor: ``mean`` and ``std`` for a model that has none of its own.
+    """
+    inner = model.module if is_model_wrapper(model) else model
+    assert isinstance(inner, nn.Module)
+    trunk = trunk_of(inner)
+    device = _device_of(trunk)
+    normalise = _normalisation(inner, trunk, data_preprocessor).to(device)
+    return FrozenEncoder(trunk, normalise, readout, device, amp)
+
+
+def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Module:
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    try:
+        # mmengine tells of every single parameter how it was initialised.
+        logger.setLevel(logging.WARNING)
+        with (
+            torch.random.fork_rng(devices=[]),
+            DefaultScope.overwrite_default_scope(SCOPE),
+            config_mistakes(),
+        ):
+            # Not torch.manual_seed, which would seed the GPUs' generators too.
+            torch.default_generator.manual_seed(seed)
+            built = MODELS.build(dict(model))
+            if wants_weights and isinstance(built, BaseModule):
+                built.init_weights()
+    finally:
+        logger.setLevel(level)
+    return built
+
+
+def _trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if inner:
+            return inner
+    return state
+
+
+def _normalisation(
+    model: nn.Module, trunk: nn.Module, configured: Mapping[str, Any] | None
+) -> MultiViewPreprocessor:
+    """The model's own normalisation, else the config's, else ImageNet's."""
+    own = getattr(model, "data_preprocessor", None)
+    if isinstance(own, MultiViewPreprocessor):
+        return own
+    mean, std = getattr(own, "mean", None), getattr(own, "std", None)
+    if isinstance(mean, Tensor) and isinstance(std, Tensor):
+        means, stds = mean.flatten().tolist(), std.flatten().tolist()
+    elif configured and configured.get("mean") is not None:
+        means, stds = list(configured["mean"]), list(configured["std"])
+    else:
+        means, stds = list(IMAGENET_MEAN), list(IMAGENET_STD)
+    channels = _in_channels(trunk) or len(means)
+    if len(means) == 1:
+        means, stds = means * channels, stds * channels
+    if len(means) != channels:
+        raise UserError(
+            f"the backbone takes {channels} channel(s) and data_preprocessor.mean has "
+            f"{len(means)} values; give mean and std one value a channel"
+        )
+    return MultiViewPreprocessor(means, stds)
+
+
+def _in_channels(trunk: nn.Module) -> int | None:
+    for name in ("in_chans", "in_channels"):
+        value = getattr(trunk, name, None)
+        if isinstance(value, int):
+            return value
+    convolutions = (m for m in trunk.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    return None if first is None else first.in_channels
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    tensors = [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _pad(tensor: Tensor, length: int) -> Tensor:
+    return torch.cat([tensor, tensor[-1:].expand(length - len(tensor), *tensor.shape[1:])])
+
+
+@contextlib.contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode; each submodule gets back the mode it had."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _settings(module: nn.Module) -> list[str]:
+    """One line a submodule: its class and all plain settings, which weights do not tell.
+
+    Heads of an attention, strides and epsilons leave no trace in a state dict.
+    """
+    return [
+        f"{name} {type(part).__module__}.{type(part).__qualname__} "
+        + ", ".join(
+            f"{key}={_plain(value)}"
+            for key, value in sorted(vars(part).items())
+            if key != "training" and not key.startswith("_") and _plain(value) is not None
+        )
+        for name, part in module.named_modules()
+    ]
+
+
+def _plain(value: Any) -> str | None:
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype):
+        return repr(value)
+    if isinstance(value, Sequence) and all(_plain(item) is not None for item in value):
+        return repr([_plain(item) for item in value])
+    return getattr(value, "__qualname__", None) if callable(value) else None
