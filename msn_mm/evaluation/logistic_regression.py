@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 from cyanure.estimators import Classifier
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from msn_mm.errors import UserError
 
@@ -27,10 +30,15 @@ class LinearClassifier:
     Attributes:
         weights: ``(D, K)``, one column a class.
         classes: ``(K,)`` the label of each column, ascending.
+        passes: Passes over the data that the fit took.
+        gap: Relative duality gap that the fit ended with: the objective is at
+            most this part of itself above the minimum.
     """
 
     weights: NDArray[np.float64]
     classes: NDArray[np.int64]
+    passes: int = 0
+    gap: float = math.nan
 
     def decision_function(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the ``(n, K)`` class scores of ``(n, D)`` features, the logits of a softmax."""
@@ -109,6 +117,8 @@ def fit_logistic_regression(
     max_epochs: int = 300,
     gap_interval: int = 10,
     seed: int = 0,
+    solver: str = "auto",
+    threads: int = 1,
 ) -> LinearClassifier:
     """Minimise ``mean_i CE(softmax(W^T x_i), y_i) + lambd / (2 n) ||W||^2`` over W.
 
@@ -124,9 +134,11 @@ def fit_logistic_regression(
         gap_interval: Passes between two looks at the duality gap (``it0`` of
             older cyanure releases).
         seed: Seed of the solver's sampling.
+        solver: cyanure's algorithm; they differ in speed, not in the optimum.
+        threads: Most cores to use.
 
     Returns:
-        The classifier.
+        The classifier. Its gap is above ``tol`` when ``max_epochs`` were too few.
 
     Raises:
         UserError: Fewer than two classes.
@@ -145,28 +157,37 @@ def fit_logistic_regression(
     # The two columns of the softmax problem are then -w/2 and w/2, whose
     # penalty is half of ||w||^2: hence the halved regularisation.
     binary = len(classes) == 2
-    solver = Classifier(
+    model = Classifier(
         loss="logistic" if binary else "multiclass-logistic",
         penalty="l2",
         lambda_1=lambd / n / (2 if binary else 1),
         fit_intercept=False,
         tol=tol,
-        solver="auto",
+        solver=solver,
         max_iter=max_epochs,
         duality_gap_interval=gap_interval,
         random_state=seed,
         verbose=False,
-        n_threads=1,
+        n_threads=threads,
     )
     rows = np.ascontiguousarray(features, dtype=np.float64)
     # cyanure sets OpenMP's thread count, which each thread has its own of: in
     # this thread, a training would go on with one after its first validation,
     # and restoring the count afterwards has given NaN in later matrix products
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        apart.submit(solver.fit, rows, targets.astype(np.int64)).result()
-    weights = np.asarray(solver.coef_, dtype=np.float64)
+    with ThreadPoolExecutor(max_workers=1) as apart, warnings.catch_warnings():
+        # the gap tells it, and tells apart who arrived with the last pass
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        apart.submit(model.fit, rows, targets.astype(np.int64)).result()
+    weights = np.asarray(model.coef_, dtype=np.float64)
     if not np.isfinite(weights).all():
         raise RuntimeError(f"cyanure gave weights that are not finite (lambd={lambd}, tol={tol})")
     if binary:
         weights = np.stack([-weights / 2, weights / 2], axis=1)
-    return LinearClassifier(weights.reshape(features.shape[1], len(classes)), classes)
+    looks = model.optimization_info_[0]
+    last = int(np.argmax(looks[0]))
+    return LinearClassifier(
+        weights.reshape(features.shape[1], len(classes)),
+        classes,
+        passes=int(looks[0, last]),
+        gap=float(looks[3, last]),
+    )
