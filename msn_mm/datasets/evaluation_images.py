@@ -59,6 +59,12 @@ class EvaluationImages(Dataset):
         # Data workers read pixels only; a million names need not travel to each.
         return {**self.__dict__, "_listing": None}
 
+    def through(self, transform: Mapping[str, Any] | Transform) -> EvaluationImages:
+        """Return the same images through another view; annotations are read once for both."""
+        other = EvaluationImages(self.dataset, transform)
+        other._listing = self._listed()
+        return other
+
     def __len__(self) -> int:
         return len(self.dataset)
 

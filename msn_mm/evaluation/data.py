@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
 import tarfile
@@ -15,13 +16,13 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from msn_mm.datasets import ImageFolder, LabelledImages
+from msn_mm.datasets import EvalCrop, ImageFolder, LabelledImages
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.engine.launch import config_directories, load_config, resolve_config_path
 from msn_mm.errors import UserError, did_you_mean
-from msn_mm.evaluation.transfer_view import transfer_view
-from msn_mm.registry import DATASETS
+from msn_mm.evaluation.transfer_view import model_channels, own_view, transfer_view
+from msn_mm.registry import DATASETS, TRANSFORMS
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set test_dataloader to a data set of labelled "
@@ -74,6 +75,11 @@ class LabelledData:
             )
         return set(np.unique(images.labels).tolist())
 
+    def seen_by(self, cfg: Config) -> LabelledData:
+        """Return the same data through the view of another config's model; see :func:`seen_by`."""
+        support, query = seen_by(self.support, cfg), seen_by(self.query, cfg)
+        return dataclasses.replace(self, support=support, query=query)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by label; their numbers where the data names none."""
@@ -82,6 +88,54 @@ class LabelledData:
             return found
         assert self.support.labels is not None
         return tuple(str(label) for label in range(int(self.support.labels.max()) + 1))
+
+
+def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:
+    """Return images through the view of another config's model.
+
+    That is the config's own ``EvalCrop`` where it names one, else the view that
+    the images have, with the channels that the model takes.
+    """
+    own = own_view(cfg)
+    if own is not None:
+        return images.through(own)
+    view = images.transform
+    channels = model_channels(cfg)
+    if not isinstance(view, EvalCrop) or view.channels == channels:
+        return images
+    return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), "channels": channels}))
+
+
+def query_images(cfg: Config, folder: str | Path | None = None) -> EvaluationImages:
+    """Return a config's held-out images, or those of a folder through the config's view.
+
+    Args:
+        cfg: A model's config.
+        folder: Any folder of images; no labels are needed.
+
+    Raises:
+        UserError: The config names no labelled data, or the folder holds no image.
+    """
+    if folder is None:
+        return labelled_data(cfg).query
+    return EvaluationImages(
+        build_data(dict(type=ImageFolder.__name__, data_root=str(folder))), folder_view(cfg)
+    )
+
+
+def folder_view(cfg: Config) -> EvalCrop:
+    """Return the view of a config's model on images of any size.
+
+    The config's own where it resizes; else short side and centre cut at the
+    model's sizes, and a square without a cut for models of small images.
+    """
+    own = own_view(cfg)
+    if own is not None and own.get("resize", 1) is not None:
+        return TRANSFORMS.build(dict(own))
+    square = transfer_view(cfg)
+    if square.crop is None:
+        return square
+    return transfer_view(cfg, resize_mode="short")
 
 
 def labelled_data(cfg: Config, part: str = "test") -> LabelledData:

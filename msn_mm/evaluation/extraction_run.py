@@ -1,0 +1,103 @@
+"""A tool's extraction: its processes, its cache, and one encoder a row."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from numpy.typing import NDArray
+
+from msn_mm.engine.distributed import init_distributed
+from msn_mm.evaluation.data import LabelledData
+from msn_mm.evaluation.encoder import build_encoder
+from msn_mm.evaluation.extraction import extract
+from msn_mm.evaluation.feature_cache import FeatureCache
+from msn_mm.models.readout import ReadOut
+
+Encode = Callable[..., "NDArray[np.float32] | None"]
+
+
+@dataclass(frozen=True)
+class ExtractionRun:
+    """How a run of a tool extracts features.
+
+    Attributes:
+        readout: Which tensor of a trunk is the representation.
+        device: Where this process computes.
+        batch_size: Images of a batch on a process.
+        workers: Data workers of a process.
+        amp: Compute in bfloat16 where that is safe.
+        cache: Where features are kept.
+        is_first: Whether this is the process that measures and writes.
+    """
+
+    readout: ReadOut
+    device: torch.device
+    batch_size: int
+    workers: int
+    amp: bool
+    cache: FeatureCache | None
+    is_first: bool
+
+    def of(self, cfg: Config, checkpoint: str | None) -> Encode:
+        """Return :func:`~msn_mm.evaluation.extraction.extract` for one encoder.
+
+        Raises:
+            UserError: The config, the checkpoint and the read-out do not fit each other.
+        """
+        encoder = build_encoder(cfg, checkpoint, self.readout, self.device, self.amp)
+        return partial(
+            extract,
+            encoder,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            cache=self.cache,
+        )
+
+    def support_and_query(
+        self, cfg: Config, checkpoint: str | None, data: LabelledData
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return features of all labelled and held-out images; ``None`` off the first process."""
+        encode = self.of(cfg, checkpoint)
+        seen = data.seen_by(cfg)
+        support = encode(seen.support, progress="labelled images")
+        query = encode(seen.query, progress="held-out images")
+        return None if support is None or query is None else (support, query)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the numbers depend on, for ``results.json``."""
+        return {
+            "blocks": self.readout.blocks,
+            "norm": self.readout.norm,
+            "precision": "bfloat16" if self.amp else "float32",
+        }
+
+
+def start_extraction(args: Any) -> ExtractionRun:
+    """Join the processes that a launcher started and set up what the command line asks for.
+
+    Args:
+        args: Parsed arguments of
+            :func:`~msn_mm.utils.protocol_options.add_extraction_options`.
+
+    Raises:
+        UserError: The environment does not belong to the launcher.
+    """
+    started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    world = init_distributed(args.launcher or ("pytorch" if started_by_torchrun else "none"))
+    return ExtractionRun(
+        readout=ReadOut(args.blocks, args.norm),
+        device=world.device,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        amp=args.amp,
+        cache=None if args.cache is None else FeatureCache(args.cache),
+        is_first=get_rank() == 0,
+    )

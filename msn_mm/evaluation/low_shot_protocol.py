@@ -1,0 +1,179 @@
+"""The low-shot protocol from start to end, for one encoder.
+
+A few labelled images a class, one centre crop each, the frozen target trunk,
+L2-regularised logistic regression, and the accuracy on the held-out images
+(MSN, arXiv 2204.07141, Appendix C.2). Optionally the classifier learns from
+masked images and is asked about whole ones (Appendix G, table 15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msn_mm.errors import UserError
+from msn_mm.evaluation.data import LabelledData
+from msn_mm.evaluation.extraction import Mask
+from msn_mm.evaluation.lowshot import evaluate_splits
+from msn_mm.evaluation.split_files import splits_from_files
+from msn_mm.evaluation.splits import Splits, compact, draw_splits
+
+Extract = Callable[..., "NDArray[np.float32] | None"]
+
+
+@dataclass(frozen=True)
+class LowShotProtocol:
+    """What is measured; nothing of the encoder.
+
+    Attributes:
+        images_per_class: Numbers of labelled images a class.
+        fractions: Shares of every class's images, in (0, 1].
+        subset_files: Files that name the labelled images instead, one a split.
+        splits: Label splits of each number and share.
+        seed: Seed of the splits and of the masks.
+        lambd: Regularisation, or ``"cv"`` to choose it within the labelled images.
+        mask_ratios: Masks under which the classifier also learns.
+    """
+
+    images_per_class: Sequence[int] = (1, 2, 5)
+    fractions: Sequence[float] = ()
+    subset_files: Sequence[str | Path] = ()
+    splits: int = 3
+    seed: int = 0
+    lambd: float | Literal["cv"] = 0.0025
+    mask_ratios: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        for ratio in self.mask_ratios:
+            if not 0 < ratio < 1:
+                raise UserError(f"mask ratio {ratio:g} is not between 0 and 1; try 0.7")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the numbers depend on, for ``results.json``."""
+        return {
+            "images_per_class": list(self.images_per_class),
+            "fractions": list(self.fractions),
+            "subset_files": [str(file) for file in self.subset_files],
+            "splits": self.splits,
+            "seed": self.seed,
+            "lambd": self.lambd,
+            "mask_ratios": list(self.mask_ratios),
+            "std": "sample standard deviation over the splits (ddof=1)",
+        }
+
+    def label_splits(self, data: LabelledData) -> Splits:
+        """Draw the label splits, or read them from the files.
+
+        Raises:
+            UserError: A class has too few images, or a file does not fit the data.
+        """
+        labels = data.support.labels
+        assert labels is not None  # LabelledData has looked
+        if self.subset_files:
+            return splits_from_files(self.subset_files, data.support.names, labels, data.classes)
+        return draw_splits(
+            labels,
+            images_per_class=self.images_per_class,
+            fractions=self.fractions,
+            splits=self.splits,
+            seed=self.seed,
+            class_names=data.classes,
+        )
+
+
+@dataclass(frozen=True)
+class LowShotFeatures:
+    """One encoder's features of the images that a protocol needs.
+
+    Attributes:
+        support: ``(u, D)`` features of the labelled images of all splits.
+        query: ``(m, D)`` features of the held-out images.
+        masked: By mask ratio, ``(u, D)`` features of the labelled images masked.
+    """
+
+    support: NDArray[np.float32]
+    query: NDArray[np.float32]
+    masked: Mapping[float, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def extract_low_shot(
+    extract: Extract, data: LabelledData, splits: Splits, protocol: LowShotProtocol
+) -> LowShotFeatures | None:
+    """Extract what the protocol needs, and no other image; collective over all processes.
+
+    Args:
+        extract: ``extract(images, indices=None, mask=Mask(), progress=...)``, as
+            :func:`msn_mm.evaluation.extraction.extract` of one encoder.
+        data: Labelled and held-out images.
+        splits: Label splits over the labelled images.
+        protocol: The mask ratios and their seed.
+
+    Returns:
+        The features on the first process, ``None`` on the others.
+    """
+    union, _ = compact(splits)
+    support = extract(data.support, union, progress="labelled images")
+    query = extract(data.query, progress="held-out images")
+    masked = {
+        ratio: extract(
+            data.support,
+            union,
+            mask=Mask(ratio, protocol.seed),
+            progress=f"labelled images, {ratio:.0%} masked",
+        )
+        for ratio in protocol.mask_ratios
+    }
+    if support is None or query is None:
+        return None
+    return LowShotFeatures(
+        support, query, {ratio: part for ratio, part in masked.items() if part is not None}
+    )
+
+
+def measure(
+    features: LowShotFeatures, data: LabelledData, splits: Splits, protocol: LowShotProtocol
+) -> dict[str, dict[str, Any]]:
+    """Fit and test one encoder's classifiers.
+
+    Returns:
+        By column what :func:`~msn_mm.evaluation.lowshot.evaluate_splits` gives;
+        with mask ratios also ``masked``, by ratio the same for classifiers
+        that learnt from masked images, with ``top1_delta`` (one a split) and
+        ``top1_delta_mean`` against the whole images, likewise for top-5.
+
+    Raises:
+        UserError: Features that are not finite, or classes that do not fit.
+    """
+    union, positions = compact(splits)
+    truth, asked = data.support.labels, data.query.labels
+    assert truth is not None and asked is not None  # LabelledData has looked
+    labels = truth[union]
+
+    def fits(support: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
+        return evaluate_splits(
+            support,
+            labels,
+            features.query,
+            asked,
+            positions,
+            lambd=protocol.lambd,
+            seed=protocol.seed,
+            class_names=data.classes,
+        )
+
+    metrics = fits(features.support)
+    for ratio, support in features.masked.items():
+        for column, values in fits(support).items():
+            whole = metrics[column]
+            for top in ("top1", "top5"):
+                if top in values:
+                    delta = np.subtract(values[top], whole[top]).tolist()
+                    values[f"{top}_delta"] = delta
+                    values[f"{top}_delta_mean"] = float(np.mean(delta))
+            whole.setdefault("masked", {})[f"{ratio:g}"] = values
+    return metrics

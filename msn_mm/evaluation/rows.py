@@ -1,0 +1,160 @@
+"""The rows of a comparison: which encoders one call of a tool measures side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from mmengine.config import Config
+
+from msn_mm.engine.launch import load_config
+from msn_mm.errors import UserError
+from msn_mm.utils.protocol_options import NO_CHECKPOINT
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder of a comparison.
+
+    Attributes:
+        name: What the table calls it, different for each row.
+        config: The config as the user named it.
+        cfg: The config.
+        checkpoint: Its weights; ``None`` for those that the config builds.
+    """
+
+    name: str
+    config: str
+    cfg: Config
+    checkpoint: str | None
+
+
+def read_rows(args: Any) -> list[Row]:
+    """Turn a command line into rows; configs are read, checkpoints are looked for.
+
+    ``--cfg-options`` concern the first config, which also names the data.
+
+    Raises:
+        UserError: A config or checkpoint does not exist, a row has too few
+            words, or two rows have one name.
+    """
+    names = args.names or [None] * len(args.checkpoints)
+    if len(names) != len(args.checkpoints):
+        raise UserError(
+            f"--names has {len(names)} names for {len(args.checkpoints)} checkpoints; "
+            "give one name a checkpoint"
+        )
+    first = load_config(args.config, args.cfg_options)
+    found = [
+        (name, args.config, first, _checkpoint(checkpoint))
+        for name, checkpoint in zip(names, args.checkpoints, strict=True)
+    ]
+    for words in args.row:
+        if len(words) not in (2, 3):
+            raise UserError(f"--row takes CONFIG CHECKPOINT [NAME], not '{' '.join(words)}'")
+        config, checkpoint = words[:2]
+        name = words[2] if len(words) == 3 else None
+        found.append((name, config, load_config(config), _checkpoint(checkpoint)))
+    shown = _names([(name, config, checkpoint) for name, config, _, checkpoint in found])
+    return [
+        Row(name, config, cfg, checkpoint)
+        for name, (_, config, cfg, checkpoint) in zip(shown, found, strict=True)
+    ]
+
+
+def _checkpoint(word: str) -> str | None:
+    if word == NO_CHECKPOINT:
+        return None
+    # a forgotten file should not wait for the rows before it
+    if not Path(word).is_file():
+        raise UserError(
+            f"no such checkpoint: '{word}'; give a file, or '{NO_CHECKPOINT}' for the weights "
+            "that the config builds"
+        )
+    return word
+
+
+def _names(rows: list[tuple[str | None, str, str | None]]) -> list[str]:
+    """Name the rows: given names, else the shortest description that tells them apart."""
+
+    def describe(config: str, checkpoint: str | None) -> Iterator[str]:
+        stem = Path(config).stem
+        if checkpoint is None:
+            yield f"{stem}, untrained"
+            yield f"{config}, untrained"
+            return
+        yield Path(checkpoint).name
+        yield f"{stem}: {Path(checkpoint).name}"
+        yield f"{stem}: {checkpoint}"
+
+    choices = [
+        [name] * 3 if name is not None else list(describe(config, checkpoint))
+        for name, config, checkpoint in rows
+    ]
+    level = [0] * len(rows)
+    while True:
+        shown = [options[k] for options, k in zip(choices, level, strict=True)]
+        counts = Counter(shown)
+        again = [
+            i
+            for i, name in enumerate(shown)
+            if counts[name] > 1 and rows[i][0] is None and level[i] + 1 < len(choices[i])
+        ]
+        if not again:
+            break
+        for i in again:
+            level[i] += 1
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise UserError(f"two rows are called '{twice[0]}'; tell them apart by --names")
+    return shown
+
+
+def measured_rows(
+    rows: Iterable[Row], extract: Callable[[Row], T | None]
+) -> Iterator[tuple[Row, T]]:
+    """Yield each row with its features, on the one process that measures.
+
+    One process takes row by row. Several processes first extract the features
+    of every row, then all but the first leave: a classifier's fit can outlast
+    any limit of a collective operation, and nobody has to wait for it.
+
+    Args:
+        rows: What to measure.
+        extract: Gives a row's features on the first process, ``None`` on the
+            others; a collective operation of all processes.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        for row in rows:
+            features = extract(row)
+            assert features is not None
+            yield row, features
+        return
+    held = [(row, extract(row)) for row in rows]
+    dist.barrier()
+    dist.destroy_process_group()
+    for row, features in held:
+        if features is not None:
+            yield row, features
+
+
+def results_of_rows(rows: Sequence[Row], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of ``results.json`` that depend on how many rows there are.
+
+    One row writes its config, checkpoint and metrics plainly; several write
+    lists, and metrics by the rows' names.
+    """
+    if len(rows) == 1:
+        row = rows[0]
+        return {"config": row.config, "checkpoint": row.checkpoint, "metrics": metrics[row.name]}
+    return {
+        "config": [row.config for row in rows],
+        "checkpoint": [row.checkpoint for row in rows],
+        "metrics": metrics,
+    }

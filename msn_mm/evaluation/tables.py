@@ -1,0 +1,143 @@
+"""How accuracies read in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msn_mm.utils.results import format_table
+
+Measured = Mapping[str, Any]
+
+
+def heading(column: str) -> str:
+    """Return what a table calls a column of :func:`~msn_mm.evaluation.splits.draw_splits`."""
+    if column.isdigit():
+        return f"{column} label{'s' if column != '1' else ''} a class"
+    if column.endswith("%"):
+        return f"{column[:-1]} % of the labels"
+    return column
+
+
+def spread(values: Mapping[str, Any], name: str) -> str:
+    """Return ``mean ± std`` of a metric over the splits; the mean alone of one split."""
+    if f"{name}_mean" not in values:
+        return ""
+    mean = f"{values[f'{name}_mean']:.1f}"
+    return mean if len(values[name]) < 2 else f"{mean} ± {values[f'{name}_std']:.1f}"
+
+
+def low_shot_table(rows: Mapping[str, Measured]) -> str:
+    """Lay out low-shot accuracies, one row an encoder.
+
+    Below a row that was also learnt from masked images stand that row and its
+    difference from the whole images (the paper's table 15).
+
+    Args:
+        rows: By the encoder's name what
+            :func:`~msn_mm.evaluation.low_shot_protocol.measure` returns.
+
+    Returns:
+        Plain text: top-1, top-5 where there are more than five classes, and
+        the seconds that the fits took; accuracies in percent.
+    """
+    columns = list(next(iter(rows.values())))
+    tops = [
+        top for top in ("top1", "top5") if any(f"{top}_mean" in v for v in _first(rows).values())
+    ]
+    tables = []
+    for top in tops:
+        lines = []
+        for name, measured in rows.items():
+            lines.append([name, *(spread(measured[c], top) for c in columns)])
+            for ratio in measured[columns[0]].get("masked", {}):
+                masked = {c: measured[c]["masked"][ratio] for c in columns}
+                lines.append(
+                    [
+                        f"  learnt from {float(ratio):.0%} masked",
+                        *(spread(masked[c], top) for c in columns),
+                    ]
+                )
+                lines.append(
+                    ["  difference", *(f"{masked[c][f'{top}_delta_mean']:+.1f}" for c in columns)]
+                )
+        title = f"{top[:3]}-{top[3:]} accuracy (%)"
+        tables.append(format_table([title, *(heading(c) for c in columns)], lines))
+    seconds = [
+        [name, *(f"{sum(measured[c]['seconds']):.2f}" for c in columns)]
+        for name, measured in rows.items()
+    ]
+    tables.append(format_table(["fits, seconds in all", *(heading(c) for c in columns)], seconds))
+    return "\n\n".join(tables)
+
+
+def transfer_table(rows: Mapping[str, Mapping[str, Measured]]) -> str:
+    """Lay out linear transfer, one row an encoder, columns by data set and labels.
+
+    Args:
+        rows: By the encoder's name and the data set's what
+            :func:`~msn_mm.evaluation.low_shot_protocol.measure` returns.
+    """
+    columns = [(data, labels) for data, measured in _first(rows).items() for labels in measured]
+    return format_table(
+        ["top-1 accuracy (%)", *(f"{data}, {labels}" for data, labels in columns)],
+        [
+            [name, *(spread(measured[data][labels], "top1") for data, labels in columns)]
+            for name, measured in rows.items()
+        ],
+    )
+
+
+def knn_table(rows: Mapping[str, Measured]) -> str:
+    """Lay out k-NN accuracies, one row an encoder: top-1 and top-5 for each k."""
+    ks = list(_first(rows))
+    return "\n\n".join(
+        format_table(
+            [f"{top[:3]}-{top[3:]} accuracy (%)", *(f"k = {k}" for k in ks)],
+            [[name, *(f"{measured[k][top]:.1f}" for k in ks)] for name, measured in rows.items()],
+        )
+        for top in ("top1", "top5")
+    )
+
+
+def masking_table(rows: Mapping[str, Measured]) -> str:
+    """Lay out the cosine of masked and whole features, one row an encoder, columns by ratio."""
+    ratios = list(_first(rows)["by_ratio"])
+    return format_table(
+        [
+            "cosine with the whole image",
+            *(f"{float(ratio):.0%} masked" for ratio in ratios),
+            "other images, whole",
+        ],
+        [
+            [
+                name,
+                *(f"{measured['by_ratio'][ratio]['mean']:.3f}" for ratio in ratios),
+                f"{measured['different_images']:.3f}",
+            ]
+            for name, measured in rows.items()
+        ],
+    )
+
+
+def splits_table(splits: Mapping[str, Sequence[Any]], files: Sequence[str | Path]) -> str:
+    """Lay out which label splits are used, and the files that name their images.
+
+    Args:
+        splits: The label splits.
+        files: One a split, as :func:`~msn_mm.evaluation.split_files.save_splits` returns.
+    """
+    remaining = iter(files)
+    lines = []
+    for column, subsets in splits.items():
+        own = [str(next(remaining)) for _ in subsets]
+        sizes = sorted({len(indices) for indices in subsets})
+        images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        shown = own[0] if len(own) == 1 else f"{own[0]} to {Path(own[-1]).name}"
+        lines.append([heading(column), str(len(subsets)), images, shown])
+    return format_table(["labelled images", "splits", "images a split", "files"], lines)
+
+
+def _first(rows: Mapping[str, Any]) -> Any:
+    return next(iter(rows.values()))

@@ -1,0 +1,135 @@
+"""Low-shot accuracy of frozen features: ``python tools/lowshot.py CONFIG CHECKPOINT ...``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msn_mm.errors import UserError
+from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.protocol_options import add_extraction_options, add_lambd, add_rows
+
+
+def parse_args(argv: Sequence[str] | None) -> Any:
+    """Read the command line."""
+    parser = ArgumentParser(
+        prog="lowshot.py",
+        description="L2-regularised logistic regression on frozen features of a few labelled "
+        "images, as in appendix C.2 of the paper; several checkpoints give one table.",
+    )
+    add_rows(parser)
+    labels = parser.add_argument_group("labelled images")
+    labels.add_argument(
+        "--images-per-class",
+        type=int,
+        nargs="+",
+        default=None,
+        metavar="N",
+        help="labelled images a class (default: 1 2 5 when nothing else is asked for)",
+    )
+    labels.add_argument(
+        "--fraction",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="F",
+        help="share of every class's images, e.g. 0.01 for 1 %%",
+    )
+    labels.add_argument(
+        "--subset-file",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="the labelled images instead, one file name a line; each file is one split",
+    )
+    labels.add_argument(
+        "--splits", type=int, default=3, help="label splits of each number (default: %(default)s)"
+    )
+    labels.add_argument("--seed", type=int, default=0, help="seed of the splits and masks")
+    add_lambd(parser)
+    parser.add_argument(
+        "--mask-ratio",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="R",
+        help="also learn from images with this share of patches dropped (table 15)",
+    )
+    add_extraction_options(parser)
+    add_out(parser, "work_dirs/<config name>/lowshot")
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    given = [args.images_per_class is not None, bool(args.fraction), bool(args.subset_file)]
+    if args.subset_file and sum(given) > 1:
+        raise UserError(
+            "--subset-file names the labelled images; leave out --images-per-class and --fraction"
+        )
+    if not any(given):
+        args.images_per_class = [1, 2, 5]
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    # Heavy imports come after the command line, so that --help answers at once.
+    from msn_mm.engine.launch import default_work_dir
+    from msn_mm.evaluation.data import labelled_data
+    from msn_mm.evaluation.extraction_run import start_extraction
+    from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
+    from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
+    from msn_mm.evaluation.split_files import save_splits
+    from msn_mm.evaluation.tables import low_shot_table, splits_table
+    from msn_mm.utils.results import write_results
+
+    started = time.perf_counter()
+    rows = read_rows(args)
+    protocol = LowShotProtocol(
+        images_per_class=args.images_per_class or (),
+        fractions=args.fraction,
+        subset_files=args.subset_file,
+        splits=args.splits,
+        seed=args.seed,
+        lambd=args.lambd,
+        mask_ratios=args.mask_ratio,
+    )
+    out = Path(args.out or default_work_dir(rows[0].cfg, "lowshot"))
+    extraction = start_extraction(args)
+    data = labelled_data(rows[0].cfg)
+    splits = protocol.label_splits(data)
+    if extraction.is_first:
+        files = save_splits(out / "splits", splits, data.support.names)
+        print(splits_table(splits, files), flush=True)
+
+    metrics = {}
+    for row, features in measured_rows(
+        rows,
+        lambda row: extract_low_shot(
+            extraction.of(row.cfg, row.checkpoint), data.seen_by(row.cfg), splits, protocol
+        ),
+    ):
+        metrics[row.name] = measure(features, data, splits, protocol)
+    if not extraction.is_first:
+        return 0
+    write_results(
+        out / "results.json",
+        tool="lowshot",
+        settings={
+            **protocol.settings(),
+            **extraction.settings(),
+            "split_files": files,
+            "cfg_options": args.cfg_options,
+        },
+        seconds=time.perf_counter() - started,
+        **results_of_rows(rows, metrics),
+    )
+    print()
+    print(low_shot_table(metrics))
+    print(f"\nresults: {out / 'results.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,118 @@
+"""Invariance to masking: ``python tools/masking.py CONFIG CHECKPOINT ...``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msn_mm.errors import UserError
+from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.protocol_options import add_extraction_options, add_rows
+
+
+def parse_args(argv: Sequence[str] | None) -> Any:
+    """Read the command line."""
+    parser = ArgumentParser(
+        prog="masking.py",
+        description="Mean cosine similarity between the features of masked and whole images, as "
+        "in appendix G of the paper (table 16); several checkpoints give one table and picture.",
+    )
+    add_rows(parser)
+    parser.add_argument(
+        "--mask-ratio",
+        type=float,
+        nargs="+",
+        default=[0.15, 0.3, 0.5, 0.7, 0.9],
+        metavar="R",
+        help="shares of patches to drop (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--masks", type=int, default=4, help="random masks an image (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", help="a folder of images (default: the config's held-out ones)"
+    )
+    parser.add_argument("--max-images", type=int, metavar="N", help="the first N images only")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the masks")
+    add_extraction_options(parser)
+    add_out(parser, "work_dirs/<config name>/masking")
+    add_cfg_options(parser)
+    args = parser.parse_args(argv)
+    for ratio in args.mask_ratio:
+        if not 0 < ratio < 1:
+            raise UserError(f"--mask-ratio {ratio:g} is not between 0 and 1; try 0.7")
+    if args.masks < 1 or (args.max_images is not None and args.max_images < 2):
+        raise UserError("--masks must be at least 1 and --max-images at least 2")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool and return its exit status."""
+    args = parse_args(argv)
+    # Heavy imports come after the command line, so that --help answers at once.
+    import numpy as np
+
+    from msn_mm.engine.launch import default_work_dir
+    from msn_mm.evaluation.data import query_images, seen_by
+    from msn_mm.evaluation.extraction import Mask
+    from msn_mm.evaluation.extraction_run import start_extraction
+    from msn_mm.evaluation.masking import masking_invariance
+    from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
+    from msn_mm.evaluation.tables import masking_table
+    from msn_mm.utils.results import write_results
+    from msn_mm.visualization.masking_curve import plot_masking_curves
+
+    started = time.perf_counter()
+    rows = read_rows(args)
+    out = Path(args.out or default_work_dir(rows[0].cfg, "masking"))
+    extraction = start_extraction(args)
+    images = query_images(rows[0].cfg, args.images)
+    indices = np.arange(len(images))[: args.max_images]
+
+    def extract(row: Row) -> tuple[Any, dict[float, list[Any]]]:
+        encode, seen = extraction.of(row.cfg, row.checkpoint), seen_by(images, row.cfg)
+        whole = encode(seen, indices, progress="whole images")
+        masked = {
+            ratio: [
+                encode(
+                    seen,
+                    indices,
+                    mask=Mask(ratio, args.seed, number),
+                    progress=f"{ratio:.0%} masked, {number + 1} of {args.masks}",
+                )
+                for number in range(args.masks)
+            ]
+            for ratio in args.mask_ratio
+        }
+        return whole, masked
+
+    metrics = {
+        row.name: masking_invariance(whole, masked)
+        for row, (whole, masked) in measured_rows(rows, extract)
+    }
+    if not extraction.is_first:
+        return 0
+    picture = out / "masking.png"
+    plot_masking_curves(metrics, picture)
+    write_results(
+        out / "results.json",
+        tool="masking",
+        settings={
+            "images": len(indices),
+            "masks": args.masks,
+            "seed": args.seed,
+            **extraction.settings(),
+            "cfg_options": args.cfg_options,
+        },
+        seconds=time.perf_counter() - started,
+        **results_of_rows(rows, metrics),
+    )
+    print(masking_table(metrics))
+    print(f"\npicture: {picture}\nresults: {out / 'results.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
