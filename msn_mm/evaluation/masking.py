@@ -119,21 +119,20 @@ def _blocks(n: int) -> list[slice]:
 
 
 def _unit_rows(features: NDArray[np.floating], first: int, name: str) -> NDArray[np.float64]:
+    # the squares of any float32 number lie well inside float64's range
     rows = features.astype(np.float64)
-    # by the largest entry first: squares of small or large numbers leave the range
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    bad = ~np.isfinite(largest[:, 0])
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = ~np.isfinite(norms[:, 0])
     if bad.any():
         raise UserError(
             f"the features of image {first + int(bad.argmax())} ({name}) hold NaN or infinite "
             "numbers; check the checkpoint, or extract without --amp"
         )
-    zero = largest[:, 0] == 0
+    zero = norms[:, 0] == 0
     if zero.any():
         raise UserError(
             f"the features of image {first + int(zero.argmax())} ({name}) are all zero and have "
             "no direction; the encoder is broken or has collapsed"
         )
-    rows /= largest
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= norms
     return rows

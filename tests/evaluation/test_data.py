@@ -254,6 +254,20 @@ def test_cifar_without_internet_names_the_folder(
         labelled_data(cfg)
 
 
+def test_a_download_of_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paper: Config
+) -> None:
+    from mmpretrain.datasets import utils
+
+    def login_page(_: str, path: str) -> None:
+        Path(path).write_text("<html>log in</html>")
+
+    monkeypatch.setattr(utils, "download_url_to_file", login_page)
+    refused(
+        r"cannot get CIFAR100 \(File not found or corrupted", "cifar100", paper, data_root=tmp_path
+    )
+
+
 def test_an_archive_put_there_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None, paper: Config
 ) -> None:
