@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import numpy as np
 
     from msn_mm.engine.launch import default_work_dir
-    from msn_mm.evaluation.data import query_images, seen_by
+    from msn_mm.evaluation.data import part_images, seen_by
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.masking import masking_invariance
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = read_rows(args)
     out = Path(args.out or default_work_dir(rows[0].cfg, "masking"))
     extraction = start_extraction(args)
-    images = query_images(rows[0].cfg, args.images)
+    images = part_images(rows[0].cfg, args.images or "query")
     indices = np.arange(len(images))[: args.max_images]
 
     def extract(row: Row) -> tuple[Any, dict[float, list[Any]]]:

@@ -106,21 +106,25 @@ def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:
     return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), "channels": channels}))
 
 
-def query_images(cfg: Config, folder: str | Path | None = None) -> EvaluationImages:
-    """Return a config's held-out images, or those of a folder through the config's view.
+PARTS = ("support", "query", "all")
+
+
+def part_images(cfg: Config, part: str | Path) -> EvaluationImages:
+    """Return a part of a config's labelled data, or the images of any folder.
 
     Args:
         cfg: A model's config.
-        folder: Any folder of images; no labels are needed.
+        part: ``"support"``, ``"query"`` or ``"all"`` (support, then query), or a
+            folder of images, without labels, through :func:`folder_view`.
 
     Raises:
         UserError: The config names no labelled data, or the folder holds no image.
     """
-    if folder is None:
-        return labelled_data(cfg).query
-    return EvaluationImages(
-        build_data(dict(type=ImageFolder.__name__, data_root=str(folder))), folder_view(cfg)
-    )
+    if part not in PARTS:
+        dataset = build_data(dict(type=ImageFolder.__name__, data_root=str(part)))
+        return EvaluationImages(dataset, folder_view(cfg))
+    data = labelled_data(cfg)
+    return {"support": data.support, "query": data.query}[str(part)]
 
 
 def folder_view(cfg: Config) -> EvalCrop:

@@ -30,7 +30,7 @@ class ExtractionRun:
 
     Attributes:
         readout: Which tensor of a trunk is the representation.
-        device: Where this process computes.
+        device: Where this process computes; ``None`` for the first GPU if there is one.
         batch_size: Images of a batch on a process.
         workers: Data workers of a process.
         amp: Compute in bfloat16 where that is safe.
@@ -39,7 +39,7 @@ class ExtractionRun:
     """
 
     readout: ReadOut
-    device: torch.device
+    device: torch.device | None
     batch_size: int
     workers: int
     amp: bool
