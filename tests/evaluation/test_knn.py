@@ -68,6 +68,7 @@ def test_ties_go_to_the_smaller_index_and_the_smaller_label() -> None:
     assert weighted_knn_accuracy(same, labels, one, np.array([3]), k=10) == 100
     # all 50 vote: 25 against 25
     assert weighted_knn_accuracy(same, labels, one, np.array([1]), k=50) == 100
+    assert weighted_knn_accuracy(same, labels, one, np.array([3]), k=50) == 0
 
 
 def test_a_tiny_temperature_does_not_overflow() -> None:
@@ -152,9 +153,11 @@ def test_a_query_of_a_label_that_no_support_image_has_is_wrong() -> None:
 
 
 def test_a_vote_too_small_for_a_float_is_still_an_answer() -> None:
-    support, labels = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), np.array([0, 1, 2])
+    # the nearest says 7, the next 8; labels 0 to 6 belong to images farther away
+    support = np.stack([np.cos(np.arange(9) / 3), np.sin(np.arange(9) / 3)], axis=1)
+    labels = np.array([7, 8, *range(7)])
     query = np.array([[1.0, 0.1]])
-    far = weighted_knn(support, labels, query, np.array([1]), ks=(1, 2), temperature=1e-5)
+    far = weighted_knn(support, labels, query, np.array([8]), ks=(1, 2), temperature=1e-5)
     assert far == {1: {"top1": 0.0, "top5": 0.0}, 2: {"top1": 0.0, "top5": 100.0}}
 
 
