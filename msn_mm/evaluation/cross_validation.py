@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from msn_mm.evaluation.logistic_regression import RELEASED_LAMBD, fit_logistic_regression
 
-LAMBDAS = (0.000025, 0.00025, 0.0025, 0.025, 0.25, 2.5)
-"""The values tried by default."""
+LAMBDAS = (0.00025, 0.0025, 0.008, 0.025, 0.08, 0.25, 0.8, 2.5, 8.0, 25.0)
+"""The values tried by default: the released one and half decades above it. Below it one is
+enough: on unit-norm features the accuracy hardly changes there, and these fits take longest."""
 
 MAX_FOLDS = 5
 

@@ -7,8 +7,7 @@ long as one image of the data set ends with them.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +124,29 @@ class _Finder:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self._whole = {name: index for index, name in enumerate(names)}
-        self._by_base: Mapping[str, list[int]] | None = None
+        self._by_base: dict[str, int] = {}
+        self._shared: dict[str, list[int]] = {}
 
     def __call__(self, line: str) -> list[int]:
         """Return the indices of the images that a line may mean."""
         index = self._whole.get(line)
         if index is not None:
             return [index]
-        if self._by_base is None:
-            self._by_base = defaultdict(list)
-            for index, name in enumerate(self.names):
-                self._by_base[name.rpartition("/")[2]].append(index)
-        ending = f"/{line}"
-        candidates = self._by_base.get(line.rpartition("/")[2], ())
+        if not self._by_base:
+            self._index_bases()
+        base, ending = line.rpartition("/")[2], f"/{line}"
+        candidates = self._shared.get(base)
+        if candidates is None:
+            candidates = [self._by_base[base]] if base in self._by_base else []
         return [i for i in candidates if self.names[i].endswith(ending)]
+
+    def _index_bases(self) -> None:
+        # a million lists of one image each would take seconds
+        for index, name in enumerate(self.names):
+            base = name.rpartition("/")[2]
+            first = self._by_base.setdefault(base, index)
+            if first != index:
+                self._shared.setdefault(base, [first]).append(index)
 
 
 def _read(file: Path, finder: _Finder) -> NDArray[np.int64]:
