@@ -26,6 +26,7 @@ from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
+from msn_mm.utils.protocol_options import NO_CHECKPOINT
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +37,7 @@ SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
 
 # `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
 MOST_NOT_RUN = 2
+FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
 LANGUAGES = {"bash", "python", "text", "bibtex"}
 IMAGE_CONFIG = [
     "model.backbone.embed_dim=24",
@@ -137,6 +139,10 @@ class Workplace:
                 self._test(rest)
             case ["python", "tools/demo.py", *rest]:
                 self._demo(rest)
+            case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
+                self._measure(Path(tool).stem, rest)
+            case ["torchrun", "--nproc_per_node", _, tool, *rest]:
+                self._measure(Path(tool).stem, rest)
             case _:
                 pytest.fail(f"no way to try {words}: add one, or mark the block as not run")
 
@@ -180,6 +186,23 @@ class Workplace:
         tiny = [*self._tiny(args.config, train=False), f"{part}_evaluator.splits=2"]
         more = [*tiny, f"{part}_dataloader.num_workers=0"]
         assert _tool("test")["main"]([*argv, "--cfg-options", *more]) == 0
+
+    def _measure(self, tool: str, argv: list[str]) -> None:
+        args = _tool(tool)["parse_args"](argv)
+        cfg = load_config(args.config, args.cfg_options)
+        checkpoints = getattr(args, "checkpoints", None) or [args.checkpoint]
+        named = [word for word in checkpoints if word != NO_CHECKPOINT]
+        assert {Path(word).stem for word in named} <= {f"epoch_{cfg.train_cfg.max_epochs}"}
+        if "digits" not in args.config:
+            # Its data are not at hand; that its config names them has to do.
+            assert cfg.test_dataloader.dataset.type == "LabelledImages"
+            return
+        for word in named:
+            self.stand_in(word)
+        if "configs/eval/raw_pixels.py" in argv:
+            argv[argv.index("--splits") + 1] = "2"  # 3,072 numbers an image take their time
+        tiny = self._tiny(args.config, train=False)
+        assert _tool(tool)["main"]([*argv, "--workers", "0", "--cfg-options", *tiny]) == 0
 
     def _demo(self, argv: list[str]) -> None:
         args = _tool("demo")["parse_args"](argv)
@@ -225,6 +248,8 @@ def _write_images(root: Path) -> None:
     folders = {"data/my_images/2023": 4, "data/my_images/deep/er": 4}
     for part in ("support", "query"):
         folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
+    for part in ("train", "test"):
+        folders |= {f"data/my_transfer/{part}/cat": 5, f"data/my_transfer/{part}/dog": 5}
     rng = np.random.default_rng(0)
     for number, (folder, count) in enumerate(folders.items()):
         (root / folder).mkdir(parents=True)

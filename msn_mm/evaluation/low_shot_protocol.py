@@ -22,6 +22,7 @@ from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.lowshot import evaluate_splits
 from msn_mm.evaluation.split_files import splits_from_files
 from msn_mm.evaluation.splits import Splits, compact, draw_splits
+from msn_mm.utils.protocol_options import CROSS_VALIDATION
 
 Extract = Callable[..., "NDArray[np.float32] | None"]
 
@@ -49,6 +50,16 @@ class LowShotProtocol:
     mask_ratios: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        if self.splits < 1:
+            raise UserError(f"{self.splits} label splits measure nothing; ask for at least 1")
+        for count in self.images_per_class:
+            if count < 1:
+                raise UserError(f"{count} labelled images a class: ask for at least 1")
+        for fraction in self.fractions:
+            if not 0 < fraction <= 1:
+                raise UserError(f"fraction {fraction:g} is not in (0, 1]; 1 % is 0.01")
+        if self.lambd != CROSS_VALIDATION and not float(self.lambd) > 0:
+            raise UserError(f"lambd is {self.lambd}; give a number above 0, or 'cv'")
         for ratio in self.mask_ratios:
             if not 0 < ratio < 1:
                 raise UserError(f"mask ratio {ratio:g} is not between 0 and 1; try 0.7")

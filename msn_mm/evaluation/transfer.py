@@ -27,11 +27,13 @@ def label_splits(data: LabelledData, labels: Sequence[str], splits: int, seed: i
         By ``"4000 labels"`` or ``"all labels"`` the indices of each split.
 
     Raises:
-        UserError: A number that the classes cannot share evenly, or that some
+        UserError: No splits, or a number that the classes cannot share evenly, or that some
             class has too few images for.
     """
     truth = data.support.labels
     assert truth is not None  # LabelledData has looked
+    if splits < 1:
+        raise UserError(f"{splits} label splits measure nothing; ask for at least 1")
     classes = len(np.unique(truth))
     chosen: dict[str, list[np.ndarray]] = {}
     for word in labels:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from msn_mm.errors import UserError
-
 NO_CHECKPOINT = "none"
 CROSS_VALIDATION = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
@@ -94,7 +92,9 @@ def _lambd(text: str) -> float | str:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise UserError(f"--lambd is '{text}'; give a number above 0, or {CROSS_VALIDATION}")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a number above 0 nor {CROSS_VALIDATION}"
+        )
     return value
 
 

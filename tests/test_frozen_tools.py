@@ -1,0 +1,307 @@
+"""The tools on frozen features, from the command line to results.json, on real digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_digits
+from PIL import Image
+
+import msn_mm
+from msn_mm.datasets import Digits, EvaluationImages
+from msn_mm.errors import UserError
+from msn_mm.evaluation import low_shot_accuracy
+from msn_mm.registry import MODELS
+
+ROOT = Path(__file__).resolve().parent.parent
+SUPPORT = 200
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a config of a tiny model on digits, and two checkpoints of it."""
+    root = tmp_path_factory.mktemp("place")
+    cfg = tiny_digits()
+    cfg.test_dataloader.dataset.support.indices = SUPPORT
+    cfg.test_dataloader.dataset.query.indices = 150
+    cfg.dump(root / "tiny.py")
+    for seed, name in enumerate(("one.pth", "two.pth"), start=1):
+        torch.manual_seed(seed)
+        torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, root / name)
+    broken = torch.load(root / "one.pth", weights_only=True)
+    broken["state_dict"]["target_backbone.vit.blocks.1.mlp.fc2.bias"][0] = float("nan")
+    torch.save(broken, root / "nan.pth")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def call(tool: str, *words: str | Path) -> dict[str, Any]:
+    """Run a tool in this process and return its results."""
+    argv = [str(word) for word in words]
+    out = argv[argv.index("--out") + 1] if "--out" in argv else f"out_{tool}"
+    main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
+    plain = [] if "--workers" in argv else ["--workers", "0"]
+    assert main([*argv, *plain, *([] if "--out" in argv else ["--out", out])]) == 0
+    return json.loads((Path(out) / "results.json").read_text())
+
+
+def pixels(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    data = Digits(split=split)
+    info = [data.get_data_info(i) for i in range(count)]
+    return (
+        np.stack([x["img"].astype(np.float64).ravel() for x in info]),
+        np.array([x["gt_label"] for x in info]),
+    )
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "seconds"}
+    return value
+
+
+def test_lowshot_agrees_with_the_formula_on_features_taken_by_hand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    results = call("lowshot", "tiny.py", "one.pth", "--images-per-class", "1", "5", "--splits", "4")
+    cfg = tiny_digits()
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(torch.load("one.pth", weights_only=True)["state_dict"])
+    model.eval()
+
+    def features(split: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        flat, labels = pixels(split, count)
+        images = torch.from_numpy(flat.reshape(-1, 1, 32, 32)).float()
+        normal = (images - cfg.model.data_preprocessor.mean[0]) / cfg.model.data_preprocessor.std[0]
+        with torch.no_grad():
+            tokens = model.target_backbone.forward_intermediates(normal, blocks=1, norm=False)
+        return tokens[0][0].numpy(), labels
+
+    expected = low_shot_accuracy(
+        *features("pretrain", SUPPORT), *features("test", 150), images_per_class=(1, 5), splits=4
+    )
+    for column in ("1", "5"):
+        for key in ("top1", "top5", "top1_mean", "top1_std", "lambd"):
+            assert results["metrics"][column][key] == pytest.approx(expected[column][key], abs=1e-9)
+    assert (results["tool"], results["checkpoint"]) == ("lowshot", "one.pth")
+    assert len(results["checkpoint_sha256"]) == 64
+    said = capsys.readouterr().out
+    values = results["metrics"]["5"]
+    assert f"{values['top1_mean']:.1f} ± {values['top1_std']:.1f}" in said
+    assert "top-5 accuracy (%)" in said and "fits, seconds in all" in said
+
+
+def test_splits_are_saved_and_passed_back_in() -> None:
+    drawn = call("lowshot", "tiny.py", "one.pth", "--images-per-class", "2", "--splits", "3")
+    files = sorted(Path("out_lowshot/splits").glob("2_*.txt"))
+    assert [str(f) for f in files] == drawn["settings"]["split_files"] and len(files) == 3
+    lines = [file.read_text().split() for file in files]
+    assert [len(names) for names in lines] == [20, 20, 20] and lines[0] != lines[1]
+    given = call("lowshot", "tiny.py", "one.pth", "--subset-file", *files, "--out", "again")
+    assert without_seconds(given["metrics"]) == without_seconds(drawn["metrics"])
+
+
+def test_rows_share_labels_and_may_be_any_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("resnet.py").write_text("model = dict(type='mmpretrain.ResNet', depth=18)\n")
+    results = call(
+        *("lowshot", "tiny.py", "one.pth", "two.pth", "none", "--splits", "2"),
+        *("--images-per-class", "5", "--row", "configs/eval/raw_pixels.py", "none", "pixels"),
+        *("--row", "resnet.py", "none"),
+    )
+    names = ["one.pth", "two.pth", "tiny, untrained", "pixels", "resnet, untrained"]
+    assert list(results["metrics"]) == names
+    assert results["checkpoint"] == ["one.pth", "two.pth", None, None, None]
+    expected = low_shot_accuracy(
+        *pixels("pretrain", SUPPORT), *pixels("test", 150), images_per_class=(5,), splits=2
+    )
+    # grey seen as RGB: the same directions, so the same classifier up to rounding
+    assert results["metrics"]["pixels"]["5"]["top1"] == pytest.approx(
+        expected["5"]["top1"], abs=1.0
+    )
+    tops = [results["metrics"][name]["5"]["top1"] for name in names]
+    assert len({tuple(top) for top in tops}) == 5
+    said = capsys.readouterr().out
+    assert all(f"\n{name} " in said for name in names)
+
+
+def test_learning_from_masked_images_is_put_beside_whole_ones() -> None:
+    words = ("tiny.py", "one.pth", "--images-per-class", "13", "--splits", "2")
+    results = call("lowshot", *words, "--mask-ratio", "0.5", "0.9")
+    values = results["metrics"]["13"]
+    assert list(values["masked"]) == ["0.5", "0.9"]
+    for masked in values["masked"].values():
+        delta = np.subtract(masked["top1"], values["top1"])
+        assert masked["top1_delta"] == pytest.approx(delta.tolist())
+        assert masked["top1_delta_mean"] == pytest.approx(delta.mean())
+    whole = call("lowshot", *words, "--out", "whole")
+    assert whole["metrics"]["13"]["top1"] == values["top1"]
+    # an encoder whose learnt images lose nine patches in ten knows less of whole ones
+    assert values["masked"]["0.9"]["top1_delta_mean"] < -5
+
+
+def test_numbers_do_not_depend_on_how_they_were_computed(place: Path) -> None:
+    words = ("tiny.py", "one.pth", "--no-cache", "--splits", "2", "--mask-ratio", "0.5")
+    alone = call("lowshot", *words, "--batch-size", "3")
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    tool = str(ROOT / "tools" / "lowshot.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*command, "--nproc_per_node", "2", tool, *words, "--out", "pair", "--workers", "1"],
+        env=environ,
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    pair = json.loads((place / "pair" / "results.json").read_text())
+    assert without_seconds(pair["metrics"]) == without_seconds(alone["metrics"])
+    assert done.stdout.count("results: ") == 1
+
+
+def test_the_second_protocol_reads_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("tiny.py", "two.pth", "--cache", "kept")
+    first = call("knn", *words, "--k", "5")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(EvaluationImages, "__getitem__", refuse)
+    again = call("knn", *words, "--k", "5", "9")
+    assert again["metrics"]["5"] == first["metrics"]["5"] and "9" in again["metrics"]
+    call("lowshot", *words, "--splits", "2")
+    with pytest.raises(AssertionError, match="an image was read"):
+        call("lowshot", *words, "--blocks", "2")
+
+
+def test_knn_takes_the_usual_numbers_that_fit() -> None:
+    results = call("knn", "tiny.py", "one.pth")
+    assert list(results["metrics"]) == ["10", "20", "100", "200"]
+    few = ["--cfg-options", "test_dataloader.dataset.support.indices=60"]
+    assert list(call("knn", "tiny.py", "one.pth", *few)["metrics"]) == ["10", "20"]
+    with pytest.raises(UserError, match=r"--k 201, but there are 200 labelled images"):
+        call("knn", "tiny.py", "one.pth", "--k", "201")
+
+
+def test_masking_gives_numbers_and_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("tiny.py", "one.pth", "none", "--names", "a", "b", "--masks", "2")
+    results = call("masking", *words, "--mask-ratio", "0.15", "0.9", "--max-images", "40")
+    for measured in results["metrics"].values():
+        ratios = measured["by_ratio"]
+        assert measured["images"] == 40 and list(ratios) == ["0.15", "0.9"]
+        assert 1 > ratios["0.15"]["mean"] > ratios["0.9"]["mean"] > -1
+    with Image.open("out_masking/masking.png") as picture:
+        assert len(picture.convert("L").getcolors()) > 10
+    said = capsys.readouterr().out
+    assert f"{results['metrics']['a']['by_ratio']['0.9']['mean']:.3f}" in said
+
+
+@pytest.fixture(scope="module")
+def folder(place: Path) -> Path:
+    """Digits as PNG files of another size: data/train/<class>, data/test/<class>."""
+    for part, split, count in (("train", "pretrain", 120), ("test", "test", 60)):
+        data = Digits(split=split, size=48)
+        for i in range(count):
+            info = data.get_data_info(i)
+            path = place / "data" / part / str(info["gt_label"]) / f"{part}_{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(info["img"][..., 0]).save(path)
+    return place / "data"
+
+
+def test_transfer_to_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = call(
+        "transfer", "tiny.py", "one.pth", "--data", folder, "--labels", "20", "all", "--splits", "2"
+    )
+    measured = results["metrics"]["data"]
+    assert list(measured) == ["20 labels", "all labels"]
+    assert [len(values["top1"]) for values in measured.values()] == [2, 1]
+    assert measured["all labels"]["images"] == [120]
+    # digits enlarged to 48 pixels come back to the model's 32: far from chance
+    assert measured["all labels"]["top1"][0] >= 30
+    assert "data, all labels" in capsys.readouterr().out
+    named = (Path("out_transfer/splits/data") / "20-labels_0.txt").read_text().split()
+    assert len(named) == 20 and all(name.startswith("train_") for name in named)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["lowshot", "one.pth", "--images-per-class", "30"], r"30 labelled .* class '\d' has \d+"),
+        (["lowshot", "nan.pth"], r"features of \d+ of \d+ images are not finite"),
+        (["knn", "nan.pth"], r"features of \d+ of \d+ images are not finite"),
+        (["masking", "nan.pth"], r"features of image 0 .* NaN"),
+        (["lowshot", "one.pth", "--subset-file", "gone.txt"], r"gone\.txt does not exist"),
+        (["lowshot", "one.pth", "--subset-file", "odd.txt"], r"odd\.txt, line 2: 'cat\.jpg' is"),
+        (["lowshot", "one.pth", "--mask-ratio", "1.5"], r"mask ratio 1\.5"),
+        (["lowshot", "one.pth", "--lambd", "-1"], r"--lambd: '-1' is neither"),
+        (["lowshot", "one.pth", "--splits", "0"], r"0 label splits"),
+        (["lowshot", "one.pth", "--fraction", "0"], r"fraction"),
+        (["lowshot", "one.pth", "--images-per-class", "0"], r"0 labelled images a class"),
+        (["lowshot", "one.pth", "--blocks", "3"], r"3 blocks .* has 2"),
+        (["lowshot", "odd.txt"], r"not a whole checkpoint"),
+        (["transfer", "one.pth", "--data", "cifar11"], r"no data set.*Did you mean 'cifar10'"),
+        (["transfer", "one.pth", "--data", "data", "--labels", "15"], r"multiple of 10"),
+        (["transfer", "one.pth", "--data", "data", "--labels", "few"], r"--labels is 'few'"),
+        (["transfer", "one.pth", "--data", "uneven"], r"class 'b'"),
+    ],
+)
+def test_mistakes_get_one_line(words: list[str], message: str, folder: Path) -> None:
+    Path("odd.txt").write_text("007\ncat.jpg\n")
+    for name in ("train/a", "train/b", "test/a"):
+        target = Path("uneven") / name
+        target.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 80).save(target / f"{name[-1]}.png")
+    tool, checkpoint, *rest = words
+    with pytest.raises(UserError, match=message) as caught:
+        call(tool, "tiny.py", checkpoint, *rest)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_ends_a_tool_with_status_2(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "lowshot.py"), "tiny.py", "gone.pth"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: no such checkpoint: 'gone.pth'")
+    assert "Traceback" not in done.stderr
+
+
+def test_notebook_calls_agree_with_the_tools(folder: Path) -> None:
+    results = call("lowshot", "tiny.py", "one.pth", "--splits", "2")
+    measured = msn_mm.evaluate_lowshot("tiny.py", "one.pth", splits=2, workers=0, cache=None)
+    assert without_seconds(measured) == without_seconds(results["metrics"])
+    found = msn_mm.extract_features("tiny.py", "one.pth", folder / "test", workers=0)
+    assert found.features.shape == (60, 24) and found.labels is None
+    assert found.names[0].startswith("0/test_")
+    parts = msn_mm.extract_features("tiny.py", "one.pth", "all", workers=0, blocks=2)
+    assert parts.features.shape == (SUPPORT + 150, 48)
+    assert parts.labels is not None and parts.labels.tolist()[:3] == [0, 1, 2]
+
+
+def test_the_package_itself_is_light() -> None:
+    code = "import sys, msn_mm; assert not {'torch', 'mmengine', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
