@@ -7,7 +7,7 @@ recipe scales appendix C.1 down (smaller views, head and batch); its accuracy
 has not been measured.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = ["./_base_/msn_own_images.py"]
 
 data_root = "data/cifar10"
 view_ops = [

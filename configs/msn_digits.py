@@ -7,7 +7,7 @@ something else in the mirror, so small rotations, shears and bends take the plac
 flips, and there is no colour to jitter.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = ["./_base_/msn_own_images.py"]
 
 view_ops = [
     dict(type="Rotation", degrees=15.0),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -72,3 +75,26 @@ def run(
 def weights(runner: Runner) -> dict[str, torch.Tensor]:
     """A copy of the model's state."""
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
+
+
+def save_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
+    """Write a CIFAR data set with two random images a class and batch; no checksums."""
+    from mmpretrain import datasets
+
+    kind = getattr(datasets, name)
+    classes, key = (10, "labels") if name == "CIFAR10" else (100, "fine_labels")
+    folder = root / kind.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for file, _ in kind.train_list + kind.test_list:
+        content = {
+            "data": rng.integers(0, 256, (2 * classes, 3072), dtype=np.uint8),
+            key: [i % classes for i in range(2 * classes)],
+        }
+        (folder / file).write_bytes(pickle.dumps(content))
+    meta = {kind.meta["key"]: [str(i) for i in range(classes)]}
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps(meta))
+    for files in ("train_list", "test_list"):
+        monkeypatch.setattr(kind, files, [[file, None] for file, _ in getattr(kind, files)])
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": None})
+    return root

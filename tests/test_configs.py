@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,11 @@ from PIL import Image
 
 from msn_mm.engine.batch import resolve_batch
 from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.errors import UserError
+from msn_mm.evaluation.data import labelled_data
+from msn_mm.evaluation.protocol import evaluation_parts
 from msn_mm.utils.dry_run import make_plan
-from tests.helpers import run
+from tests.helpers import run, save_cifar
 
 CONFIGS = sorted(p.name for p in config_directories()[0].glob("*.py"))
 
@@ -38,27 +40,6 @@ def save_images(root: Path, count: int = 6) -> Path:
     for i in range(count):
         pixels = rng.integers(0, 256, (120, 150, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"{i}.jpg")
-    return root
-
-
-def save_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10's files with 20 random images a batch."""
-    from mmpretrain.datasets import CIFAR10
-
-    folder = root / CIFAR10.base_folder
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, _ in CIFAR10.train_list + CIFAR10.test_list:
-        content = {
-            "data": rng.integers(0, 256, (20, 3072), dtype=np.uint8),
-            "labels": [i % 10 for i in range(20)],
-        }
-        (folder / name).write_bytes(pickle.dumps(content))
-    meta = CIFAR10.meta["filename"]
-    (folder / meta).write_bytes(pickle.dumps({CIFAR10.meta["key"]: list("abcdefghij")}))
-    for files in ("train_list", "test_list"):
-        monkeypatch.setattr(CIFAR10, files, [[name, None] for name, _ in getattr(CIFAR10, files)])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": None})
     return root
 
 
@@ -163,3 +144,64 @@ def test_a_backbone_swap_is_three_lines(tmp_path):
     assert model.backbone.vit.embed_dim == 384
     assert model.backbone.vit.no_embed_class, "DeiT-3 gives the CLS token no position"
     assert model.head.projector[0].in_features == 384
+
+
+def labelled_tree(root: Path) -> Path:
+    for name in ("train/n01/a.JPEG", "train/n02/b.JPEG", "val/n01/c.JPEG", "val/n02/d.JPEG"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300, 280)).save(root / name, format="JPEG")
+    return root
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_configs_name_the_labelled_data_of_the_low_shot_protocol(name, tmp_path):
+    cfg = load_config(f"configs/{name}")
+    dataset = cfg.test_dataloader.dataset
+    assert (dataset.support.data_root, dataset.query.data_root) == (
+        "data/imagenet/train",
+        "data/imagenet/val",
+    )
+    assert "val_dataloader" not in cfg, "training validates nothing"
+    assert "labels" not in cfg.train_dataloader.dataset.dataset
+    root = labelled_tree(tmp_path / "imagenet")
+    cfg = load_config(f"configs/{name}", {"data_root": str(root / "train")})
+    assert evaluation_parts(cfg, "test")[1]["images_per_class"] == (1, 2, 5)
+    data = labelled_data(cfg)
+    assert data.classes == ("n01", "n02")
+    assert data.support.paths == [str(root / "train" / p) for p in ("n01/a.JPEG", "n02/b.JPEG")]
+    assert data.query.paths == [str(root / "val" / p) for p in ("n01/c.JPEG", "n02/d.JPEG")]
+    assert data.query[0].shape == (3, 224, 224)
+    assert (data.query.transform.size, data.query.transform.crop) == ([256], 224)
+
+
+def test_labelled_data_whose_place_is_named_stays_there():
+    options = {"data_root": "x/train/", "test_dataloader.dataset.query.data_root": "y/val"}
+    dataset = load_config("msn_vits16", options).test_dataloader.dataset
+    assert (dataset.support.data_root, dataset.query.data_root) == ("x/train/", "y/val")
+    # also when it is named where it lay before
+    options["test_dataloader.dataset.query.data_root"] = "data/imagenet/val"
+    dataset = load_config("msn_vits16", options).test_dataloader.dataset
+    assert dataset.query.data_root == "data/imagenet/val"
+    dataset = load_config("msn_vits16", {"data_root": "images"}).test_dataloader.dataset
+    assert (dataset.support.data_root, dataset.query.data_root) == ("images", "val")
+
+
+def test_other_evaluation_data_stays_where_it_is(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        f"_base_ = ['{config_directories()[0] / 'msn_folder.py'}']\n"
+        "part = dict(type='ImageFolder', labels='folder')\n"
+        "test_dataloader = dict(dataset=dict(type='LabelledImages',\n"
+        "    support=dict(part, data_root='labels/train'),\n"
+        "    query=dict(part, data_root='data/val'),\n"
+        "    transform=dict(type='EvalCrop')))\n"
+    )
+    dataset = load_config(own, {"data_root": "elsewhere/images"}).test_dataloader.dataset
+    assert (dataset.support.data_root, dataset.query.data_root) == ("labels/train", "data/val")
+
+
+def test_a_folder_of_one_s_own_has_no_labels():
+    cfg = load_config("msn_folder")
+    assert not [key for key in cfg if key.startswith(("val_", "test_"))]
+    with pytest.raises(UserError, match="names no labelled data"):
+        labelled_data(cfg)

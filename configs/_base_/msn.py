@@ -1,8 +1,9 @@
-"""MSN as appendix C.1 describes it: the one base of every paper model."""
+"""MSN as appendix C.1 describes it, on ImageNet: the one base of every paper model."""
 
 _base_ = [
     "./models/msn.py",
     "./datasets/imagenet_multicrop.py",
+    "./datasets/imagenet_labelled.py",
     "./schedules/msn.py",
     "./runtime/default.py",
 ]

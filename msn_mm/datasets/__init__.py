@@ -5,6 +5,7 @@ from msn_mm.datasets.decode import UnreadableImageError
 from msn_mm.datasets.digits import Digits
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.image_folder import ImageFolder
+from msn_mm.datasets.inaturalist import INaturalist
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.labelled_images import EvalCrop, LabelledImages
 from msn_mm.datasets.multi_crop import MultiCrop
@@ -15,6 +16,7 @@ __all__ = [
     "Digits",
     "EvalCrop",
     "EvaluationImages",
+    "INaturalist",
     "ImageFolder",
     "KeyedSampler",
     "LabelledImages",

@@ -64,12 +64,14 @@ class ImageFolder(BaseDataset):
         return self._labelled(root, paths)
 
     def _labelled(self, root: Path, paths: list[str]) -> list[dict[str, Any]]:
+        # Plain strings here too: every path begins with the folder that was listed.
+        start = len(os.path.join(str(root), ""))
         names = []
         for path in paths:
-            parts = Path(path).relative_to(root).parts
-            if len(parts) < 2:
+            name, separator, _ = path[start:].partition(os.sep)
+            if not separator:
                 raise UserError(f"image {path} lies in no class folder; move it into one")
-            names.append(parts[0])
+            names.append(name)
         classes = sorted(
             entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
         )

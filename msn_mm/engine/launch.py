@@ -7,7 +7,7 @@ import difflib
 import itertools
 import logging
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -24,6 +24,7 @@ from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 
 _RUNNERS_BUILT = itertools.count(1)
+_EVALUATION = ("val_dataloader.", "test_dataloader.")
 DATA_ROOT_KEY = "train_dataloader.dataset.dataset.data_root"
 
 
@@ -92,13 +93,17 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     if DATA_ROOT_KEY in options and "data_root" not in options and "data_root" in cfg:
         cfg["data_root"] = options[DATA_ROOT_KEY]
     _hand_on_data_root(cfg)
+    # evaluation data whose place the user named stays there
+    merge_options(cfg, {key: options[key] for key in options if key.startswith(_EVALUATION)})
     return cfg
 
 
 def _hand_on_data_root(cfg: Config) -> None:
     """Write a top-level ``data_root`` into the innermost training data set.
 
-    Evaluation data that lay in the same place moves along; other data stays.
+    Evaluation data that lay in the same place moves along, and so does a ``val``
+    or ``test`` folder beside a ``train`` folder, to the new place's side; other
+    data stays.
     """
     loader = cfg.get("train_dataloader")
     if cfg.get("data_root") is None or loader is None:
@@ -116,10 +121,18 @@ def _hand_on_data_root(cfg: Config) -> None:
 def _move_data(node: Any, before: Any, after: Any) -> None:
     if not isinstance(node, dict):
         return
-    if before is not None and node.get("data_root") == before:
-        node["data_root"] = after
+    own = node.get("data_root")
+    if before is not None and own is not None:
+        if own == before:
+            node["data_root"] = after
+        elif _is_beside(PurePath(own), PurePath(before)):
+            node["data_root"] = str(PurePath(after).parent / PurePath(own).name)
     for child in node.values():
         _move_data(child, before, after)
+
+
+def _is_beside(folder: PurePath, train: PurePath) -> bool:
+    return train.name == "train" and folder in (train.with_name("val"), train.with_name("test"))
 
 
 def default_work_dir(cfg: Config, tool: str | None = None) -> str:

@@ -23,8 +23,8 @@ import msn_mm
 def write_results(
     path: str | Path,
     tool: str,
-    config: str | None,
-    checkpoint: str | Path | None,
+    config: str | Sequence[str] | None,
+    checkpoint: str | Path | Sequence[str | Path | None] | None,
     settings: Mapping[str, Any],
     metrics: Mapping[str, Any],
     seconds: float,
@@ -34,9 +34,10 @@ def write_results(
     Args:
         path: File to write; its directory is made.
         tool: Name of the tool.
-        config: The config as the user named it.
+        config: The config as the user named it, or those of several rows.
         checkpoint: The checkpoint as the user named it; its SHA-256 is taken
-            when the file exists.
+            when the file exists. A list or tuple for several rows (None: a row
+            without weights of its own) is written as lists of the same length.
         settings: What the numbers depend on.
         metrics: The numbers; accuracies in percent. NaN and infinities, which
             JSON lacks, become null.
@@ -46,12 +47,11 @@ def write_results(
         What was written.
     """
     path = Path(path)
-    file = None if checkpoint is None else Path(checkpoint)
     content = {
         "tool": tool,
-        "config": config,
-        "checkpoint": None if checkpoint is None else str(checkpoint),
-        "checkpoint_sha256": sha256(file) if file is not None and file.is_file() else None,
+        "config": to_json(config),
+        "checkpoint": to_json(checkpoint),
+        "checkpoint_sha256": _hashes(checkpoint),
         "settings": to_json(settings),
         "metrics": to_json(metrics),
         "environment": environment(),
@@ -80,6 +80,14 @@ def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hashes(checkpoint: str | Path | Sequence[str | Path | None] | None) -> Any:
+    if checkpoint is None:
+        return None
+    if isinstance(checkpoint, str | Path):
+        return sha256(Path(checkpoint)) if Path(checkpoint).is_file() else None
+    return [_hashes(one) for one in checkpoint]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

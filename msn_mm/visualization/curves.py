@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -11,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msn_mm.errors import UserError
-from msn_mm.utils.results import write_atomically
-
-# Okabe & Ito's palette, told apart with any kind of colour vision
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+from msn_mm.visualization.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    new_figure,
+    save_png,
+    tidy,
+)
 
 Curve = list[tuple[float, float]]
 
@@ -116,10 +119,7 @@ def plot_training_curves(
         if name == "knn/top1" or (name.startswith("lowshot/") and name.endswith("_top1"))
     }
     panels = 3 if accuracies else 2
-    figure = Figure(
-        figsize=(4.4 * panels + (1.1 if accuracies else 0), 3.7), layout="constrained", dpi=130
-    )
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.4 * panels + (1.1 if accuracies else 0), 3.7)
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _draw_loss(axes[0], history, num_prototypes)
     _draw_collapse(axes[1], history, num_prototypes)
@@ -130,14 +130,10 @@ def plot_training_curves(
         axis.set_xlabel(history.unit)
         axis.set_xlim(0, end)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axis.set_axisbelow(True)
+        tidy(axis)
     if title:
         figure.suptitle(title, fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(Path(out), buffer.getvalue())
+    save_png(figure, out)
     return history
 
 

@@ -71,3 +71,14 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ImageFolder(tmp_path, labels="folder")
     with pytest.raises(ValueError, match="none or folder"):
         ImageFolder(tmp_path, labels="files")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("root", [".", "./", "pets/", "pets"])
+def test_labels_do_not_depend_on_how_the_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    fill(tmp_path / "pets", "ape/1.png", "zebra/1.png")
+    monkeypatch.chdir(tmp_path / ("pets" if root[0] == "." else "."))
+    data = ImageFolder(root, labels="folder")
+    assert data.metainfo["classes"] == ("ape", "zebra")
+    assert [data.get_data_info(i)["gt_label"] for i in range(2)] == [0, 1]

@@ -52,6 +52,26 @@ def test_without_a_checkpoint_both_are_null(tmp_path: Path) -> None:
     assert content["checkpoint"] is None and content["checkpoint_sha256"] is None
 
 
+def test_several_rows_are_lists_of_one_length(tmp_path: Path) -> None:
+    first, gone = tmp_path / "a.pth", tmp_path / "gone.pth"
+    first.write_bytes(b"weights")
+    content = write_results(
+        tmp_path / "results.json",
+        tool="lowshot",
+        config=("a.py", "b.py", "c.py"),
+        checkpoint=[first, None, gone],
+        settings={},
+        metrics={},
+        seconds=0,
+    )
+    assert json.loads((tmp_path / "results.json").read_text()) == content
+    assert content["config"] == ["a.py", "b.py", "c.py"]
+    assert content["checkpoint"] == [str(first), None, str(gone)]
+    assert content["checkpoint_sha256"] == [hashlib.sha256(b"weights").hexdigest(), None, None]
+    one = write_results(tmp_path / "one.json", "lowshot", ["a.py"], [first], {}, {}, 0)
+    assert one["checkpoint"] == [str(first)] and len(one["checkpoint_sha256"]) == 1
+
+
 def test_nan_becomes_null_so_that_any_json_reader_reads_it(tmp_path: Path) -> None:
     content = _write(tmp_path / "results.json", a=float("nan"), b=[float("inf"), torch.tensor(2)])
     assert content["metrics"] == {"a": None, "b": [None, 2]}

@@ -85,11 +85,11 @@ def test_errors_name_the_log(tmp_path: Path) -> None:
 
 def test_picture_shows_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    from msn_mm.visualization import curves
+    from msn_mm.visualization import style
 
-    kept = curves.FigureCanvasAgg
+    kept = style.FigureCanvasAgg
     monkeypatch.setattr(
-        curves, "FigureCanvasAgg", lambda figure: (figures.append(figure), kept(figure))[1]
+        style, "FigureCanvasAgg", lambda figure: (figures.append(figure), kept(figure))[1]
     )
     log = _log(tmp_path, "a", range(3), 2.0)
     plot_training_curves(log, tmp_path / "c.png", num_prototypes=16, baselines={"1": 60.0})
