@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from mmengine.config import Config
-from numpy.typing import NDArray
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.launch import load_config
@@ -18,28 +15,13 @@ from msn_mm.evaluation.data import LabelledData, labelled_data, part_images
 from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.extraction_run import ExtractionRun
 from msn_mm.evaluation.feature_cache import FeatureCache
+from msn_mm.evaluation.feature_files import ImageFeatures
+from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
 from msn_mm.models.readout import ReadOut
-from msn_mm.utils.protocol_options import CACHE_DIRECTORY, DEFAULT_WORKERS
+from msn_mm.utils.protocol_options import CACHE_DIRECTORY, default_workers
 
 __all__ = ["ImageFeatures", "evaluate_lowshot", "extract_features"]
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Features of n images.
-
-    Attributes:
-        features: ``(n, D)`` float32.
-        names: The image files as they were given or found; numbers for images in memory.
-        labels: ``(n,)`` int64, or ``None`` for images without labels.
-        classes: Names of the classes by label, where they are known.
-    """
-
-    features: NDArray[np.float32]
-    names: list[str]
-    labels: NDArray[np.int64] | None
-    classes: tuple[str, ...] | None
 
 
 def extract_features(
@@ -51,7 +33,7 @@ def extract_features(
     norm: bool = False,
     mask_ratio: float = 0.0,
     batch_size: int = 64,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     amp: bool = False,
     device: str | torch.device | None = None,
     cache: str | Path | None = None,
@@ -68,7 +50,7 @@ def extract_features(
         norm: After the final norm instead of before it.
         mask_ratio: Share of patches to drop.
         batch_size: Images of a batch.
-        workers: Data workers; 0 reads in this process.
+        workers: Data workers; 0 reads in this process; default: one a core, 8 at most.
         amp: Compute in bfloat16 where that is safe.
         device: Where to compute; default: the first GPU if there is one.
         cache: Directory in which features are kept and found again.
@@ -81,12 +63,19 @@ def extract_features(
         UserError: A mistake in the config, checkpoint or images.
     """
     cfg = _config(config, cfg_options)
-    if not isinstance(images, EvaluationImages):
-        images = part_images(cfg, images)
-    run = _run(blocks, norm, batch_size, workers, amp, device, cache)
-    features = run.of(cfg, _path(checkpoint))(images, mask=Mask(mask_ratio))
-    assert features is not None  # one process
-    return ImageFeatures(features, images.names, images.labels, images.classes)
+    if isinstance(images, EvaluationImages):
+        parts = {"images": images}
+    elif images in ("support", "query", "all"):
+        parts = part_images(cfg, str(images))
+    else:
+        parts = {"images": folder_images(cfg, images)}
+    encode = _run(blocks, norm, batch_size, workers, amp, device, cache).of(cfg, checkpoint)
+    rows = {}
+    for name, part in parts.items():
+        found = encode(part, mask=Mask(mask_ratio))
+        assert found is not None  # one process
+        rows[name] = found
+    return ImageFeatures.of_parts(parts, rows)
 
 
 def evaluate_lowshot(
@@ -104,7 +93,7 @@ def evaluate_lowshot(
     blocks: int = 1,
     norm: bool = False,
     batch_size: int = 64,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     amp: bool = False,
     device: str | torch.device | None = None,
     cache: str | Path | None = CACHE_DIRECTORY,
@@ -153,7 +142,7 @@ def evaluate_lowshot(
     data = data or labelled_data(cfg)
     label_splits = protocol.label_splits(data)
     run = _run(blocks, norm, batch_size, workers, amp, device, cache)
-    encode = run.of(cfg, _path(checkpoint))
+    encode = run.of(cfg, checkpoint)
     features = extract_low_shot(encode, data, label_splits, protocol)
     assert features is not None  # one process
     return measure(features, data, label_splits, protocol)
@@ -163,15 +152,11 @@ def _config(config: str | Path | Config, options: Mapping[str, Any] | None) -> C
     return config if isinstance(config, Config) else load_config(config, options)
 
 
-def _path(checkpoint: str | Path | None) -> str | None:
-    return None if checkpoint is None else str(checkpoint)
-
-
 def _run(
     blocks: int,
     norm: bool,
     batch_size: int,
-    workers: int,
+    workers: int | None,
     amp: bool,
     device: str | torch.device | None,
     cache: str | Path | None,
@@ -180,8 +165,7 @@ def _run(
         readout=ReadOut(blocks, norm),
         device=None if device is None else torch.device(device),
         batch_size=batch_size,
-        workers=workers,
+        workers=default_workers() if workers is None else workers,
         amp=amp,
         cache=None if cache is None else FeatureCache(cache),
-        is_first=True,
     )

@@ -20,7 +20,7 @@ SCOPE = "msn_mm"
 _ENGINE = ["msn_mm.engine"]
 _MODELS = ["msn_mm.models"]
 _DATASETS = ["msn_mm.datasets"]
-_EVALUATION = ["msn_mm.evaluation"]
+_EVALUATION = ["msn_mm.evaluation.lowshot_metric"]
 _VISUALIZATION = ["msn_mm.visualization"]
 
 

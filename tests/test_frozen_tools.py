@@ -295,11 +295,11 @@ def test_notebook_calls_agree_with_the_tools(folder: Path) -> None:
     measured = msn_mm.evaluate_lowshot("tiny.py", "one.pth", splits=2, workers=0, cache=None)
     assert without_seconds(measured) == without_seconds(results["metrics"])
     found = msn_mm.extract_features("tiny.py", "one.pth", folder / "test", workers=0)
-    assert found.features.shape == (60, 24) and found.labels is None
-    assert found.names[0].startswith("0/test_")
+    assert found.features.shape == (60, 24) and set(found.labels.tolist()) == {-1}
+    assert found.paths[0].startswith(f"{folder}/test/0/test_")
     parts = msn_mm.extract_features("tiny.py", "one.pth", "all", workers=0, blocks=2)
     assert parts.features.shape == (SUPPORT + 150, 48)
-    assert parts.labels is not None and parts.labels.tolist()[:3] == [0, 1, 2]
+    assert parts.labels.tolist()[:3] == [0, 1, 2]
 
 
 def test_the_package_itself_is_light() -> None:

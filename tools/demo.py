@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Heavy imports come after the command line, so that --help answers at once.
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.evaluation.baselines import compare_with_baselines
+    from msn_mm.evaluation.data import labelled_data
     from msn_mm.evaluation.demo_report import announce, report
-    from msn_mm.evaluation.protocol import build_labelled, build_metric, evaluation_parts
+    from msn_mm.evaluation.protocol import build_metric, evaluation_parts
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     measured = compare_with_baselines(
         runner.model,
-        build_labelled(loader_cfg),
+        labelled_data(cfg, "val"),
         metric,
         timed_training,
         batch_size=loader_cfg.get("batch_size", 64),

@@ -55,9 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     import numpy as np
 
     from msn_mm.engine.launch import default_work_dir
-    from msn_mm.evaluation.data import part_images, seen_by
+    from msn_mm.evaluation.data import labelled_data, seen_by
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.evaluation.extraction_run import start_extraction
+    from msn_mm.evaluation.folder_images import folder_images
     from msn_mm.evaluation.masking import masking_invariance
     from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.tables import masking_table
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = read_rows(args)
     out = Path(args.out or default_work_dir(rows[0].cfg, "masking"))
     extraction = start_extraction(args)
-    images = part_images(rows[0].cfg, args.images or "query")
+    first = rows[0].cfg
+    images = folder_images(first, args.images) if args.images else labelled_data(first).query
     indices = np.arange(len(images))[: args.max_images]
 
     def extract(row: Row) -> tuple[Any, dict[float, list[Any]]]:

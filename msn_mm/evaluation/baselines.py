@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from msn_mm.datasets.labelled_images import LabelledImages
+from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.encoder import FrozenEncoder, encoder_of
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
 from msn_mm.evaluation.protocol import labelled_features
@@ -19,7 +19,7 @@ Measured = Mapping[str, Any]
 
 def compare_with_baselines(
     model: nn.Module,
-    images: LabelledImages,
+    data: LabelledData,
     metric: LowShotMetric,
     train: Callable[[dict[str, dict[str, Any]]], object],
     batch_size: int = 64,
@@ -32,7 +32,7 @@ def compare_with_baselines(
 
     Args:
         model: Freshly initialised model; see :func:`~msn_mm.evaluation.encoder.encoder_of`.
-        images: Support and query images.
+        data: Support and query images.
         metric: What to measure.
         train: Trains ``model`` in place; it receives the first two measurements.
         batch_size: Images of a batch while measuring.
@@ -44,12 +44,12 @@ def compare_with_baselines(
     """
 
     def measure(encoder: FrozenEncoder) -> dict[str, Any]:
-        features = labelled_features(encoder, images, batch_size=batch_size, workers=workers)
+        features = labelled_features(encoder, data, batch_size=batch_size, workers=workers)
         assert features is not None  # one process
-        metric.measure(features, class_names=images.support.classes)
+        metric.measure(features, class_names=data.classes)
         return metric.last
 
-    pixels = RawPixels(in_channels=len(images.support[0]))
+    pixels = RawPixels(in_channels=len(data.support[0]))
     measured = {
         "raw_pixels": measure(encoder_of(pixels, data_preprocessor={"mean": [0], "std": [1]})),
         "untrained": measure(encoder_of(model)),

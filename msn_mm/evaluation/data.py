@@ -22,7 +22,7 @@ from msn_mm.engine.config_check import config_mistakes
 from msn_mm.engine.launch import config_directories, load_config, resolve_config_path
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.evaluation.transfer_view import model_channels, own_view, transfer_view
-from msn_mm.registry import DATASETS, TRANSFORMS
+from msn_mm.registry import DATASETS
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set test_dataloader to a data set of labelled "
@@ -106,40 +106,22 @@ def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:
     return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), "channels": channels}))
 
 
-PARTS = ("support", "query", "all")
-
-
-def part_images(cfg: Config, part: str | Path) -> EvaluationImages:
-    """Return a part of a config's labelled data, or the images of any folder.
+def part_images(cfg: Config, part: str = "all") -> dict[str, EvaluationImages]:
+    """Return parts of a config's labelled data by name.
 
     Args:
-        cfg: A model's config.
-        part: ``"support"``, ``"query"`` or ``"all"`` (support, then query), or a
-            folder of images, without labels, through :func:`folder_view`.
+        cfg: A config, see :func:`labelled_data`.
+        part: ``"support"``, ``"query"`` or ``"all"``.
 
     Raises:
-        UserError: The config names no labelled data, or the folder holds no image.
+        UserError: The config names no labelled data.
+        ValueError: There is no such part.
     """
-    if part not in PARTS:
-        dataset = build_data(dict(type=ImageFolder.__name__, data_root=str(part)))
-        return EvaluationImages(dataset, folder_view(cfg))
+    if part not in ("support", "query", "all"):
+        raise ValueError(f"part must be support, query or all, not '{part}'")
     data = labelled_data(cfg)
-    return {"support": data.support, "query": data.query}[str(part)]
-
-
-def folder_view(cfg: Config) -> EvalCrop:
-    """Return the view of a config's model on images of any size.
-
-    The config's own where it resizes; else short side and centre cut at the
-    model's sizes, and a square without a cut for models of small images.
-    """
-    own = own_view(cfg)
-    if own is not None and own.get("resize", 1) is not None:
-        return TRANSFORMS.build(dict(own))
-    square = transfer_view(cfg)
-    if square.crop is None:
-        return square
-    return transfer_view(cfg, resize_mode="short")
+    found = {"support": data.support, "query": data.query}
+    return found if part == "all" else {part: found[part]}
 
 
 def labelled_data(cfg: Config, part: str = "test") -> LabelledData:

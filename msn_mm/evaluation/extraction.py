@@ -6,7 +6,7 @@ Legend: n rows asked for, m of them to be encoded, B batch size, D width, W proc
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -204,7 +204,9 @@ def _encode(
     places = np.arange(len(todo))
     batches = [places[i : i + batch_size] for i in range(0, len(todo), batch_size)]
     mine = batches[rank::world]
-    views = iter(_loader(encoder, images, [todo[batch].tolist() for batch in mine], workers))
+    views: Iterator[Tensor] = iter(
+        _loader(encoder, images, [todo[batch].tolist() for batch in mine], workers)
+    )
     begun, rounds = 0, _Rounds(batch_size * world)
     with Progress(len(todo), progress if rank == 0 else None) as shown:
         while begun * world < len(batches):
@@ -219,6 +221,11 @@ def _encode(
                     shown.to(int(batch[-1]) + 1)
                 # One wait for the device a round, not one a batch.
                 rows = torch.cat(outputs).cpu().numpy() if outputs else None
+            except UserError as caught:
+                rows, error = None, caught.with_traceback(None)
+                # With the last reference the data workers go; in a garbage
+                # collection, later, each would be waited for.
+                views = iter(())
             except Exception as caught:
                 rows, error = None, caught
             done = np.concatenate(now) if rows is not None else places[:0]

@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_rank
 from numpy.typing import NDArray
 
 from msn_mm.engine.distributed import init_distributed
 from msn_mm.evaluation.data import LabelledData
-from msn_mm.evaluation.encoder import build_encoder
+from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.feature_cache import FeatureCache
 from msn_mm.models.readout import ReadOut
@@ -35,6 +35,7 @@ class ExtractionRun:
         workers: Data workers of a process.
         amp: Compute in bfloat16 where that is safe.
         cache: Where features are kept.
+        processes: How many extract together.
         is_first: Whether this is the process that measures and writes.
     """
 
@@ -44,25 +45,29 @@ class ExtractionRun:
     workers: int
     amp: bool
     cache: FeatureCache | None
-    is_first: bool
+    processes: int = 1
+    is_first: bool = True
 
-    def of(self, cfg: Config, checkpoint: str | None) -> Encode:
+    def encoder(self, cfg: Config, checkpoint: str | Path | None) -> FrozenEncoder:
+        """Build an encoder; see :func:`~msn_mm.evaluation.encoder.build_encoder`."""
+        return build_encoder(cfg, checkpoint, self.readout, self.device, self.amp)
+
+    def of(self, cfg: Config, checkpoint: str | Path | None) -> Encode:
         """Return :func:`~msn_mm.evaluation.extraction.extract` for one encoder.
 
         Raises:
             UserError: The config, the checkpoint and the read-out do not fit each other.
         """
-        encoder = build_encoder(cfg, checkpoint, self.readout, self.device, self.amp)
         return partial(
             extract,
-            encoder,
+            self.encoder(cfg, checkpoint),
             batch_size=self.batch_size,
             workers=self.workers,
             cache=self.cache,
         )
 
     def support_and_query(
-        self, cfg: Config, checkpoint: str | None, data: LabelledData
+        self, cfg: Config, checkpoint: str | Path | None, data: LabelledData
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Return features of all labelled and held-out images; ``None`` off the first process."""
         encode = self.of(cfg, checkpoint)
@@ -76,7 +81,11 @@ class ExtractionRun:
         return {
             "blocks": self.readout.blocks,
             "norm": self.readout.norm,
-            "precision": "bfloat16" if self.amp else "float32",
+            "precision": "bfloat16 autocast" if self.amp else "float32",
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+            "processes": self.processes,
+            "cache": None if self.cache is None else str(self.cache.directory),
         }
 
 
@@ -99,5 +108,6 @@ def start_extraction(args: Any) -> ExtractionRun:
         workers=args.workers,
         amp=args.amp,
         cache=None if args.cache is None else FeatureCache(args.cache),
-        is_first=get_rank() == 0,
+        processes=world.size,
+        is_first=world.rank == 0,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
+import sys
 import time
 import zipfile
 import zlib
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 from numpy.typing import NDArray
 
 from msn_mm.datasets.evaluation_images import IDENTITY_BYTES, EvaluationImages
@@ -266,4 +265,4 @@ def _size(path: Path) -> int:
 
 
 def _say(line: str) -> None:
-    print_log(" ".join(line.split()), logger="current", level=logging.WARNING)
+    print(f"warning: {' '.join(line.split())}", file=sys.stderr, flush=True)

@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
-from mmengine.registry import DefaultScope
 from torch import nn
 
-from msn_mm.datasets.labelled_images import LabelledImages
-from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
+from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.features import Features
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
-from msn_mm.registry import DATASETS, METRICS, SCOPE
+from msn_mm.registry import METRICS
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set {part}_dataloader to a data set of labelled "
@@ -84,52 +82,24 @@ def build_metric(settings: Mapping[str, Any], **overrides: Any) -> LowShotMetric
     return METRICS.build({**settings, **overrides})
 
 
-def build_labelled(loader: Mapping[str, Any]) -> LabelledImages:
-    """Build the labelled images of an evaluation data loader's config.
-
-    Raises:
-        UserError: The data set is no ``LabelledImages``.
-    """
-    with DefaultScope.overwrite_default_scope(SCOPE), config_mistakes():
-        images = DATASETS.build(dict(loader["dataset"]))
-    if not isinstance(images, LabelledImages):
-        raise UserError(
-            f"the evaluation data set is {type(images).__name__}; it must be LabelledImages, "
-            "a support and a query set"
-        )
-    return images
-
-
 def labelled_features(
-    encoder: FrozenEncoder, images: LabelledImages, **extraction: Any
+    encoder: FrozenEncoder, data: LabelledData, **extraction: Any
 ) -> Features | None:
     """Encode support and query images.
 
     Args:
         encoder: What encodes.
-        images: What is encoded.
+        data: What is encoded.
         **extraction: Keyword arguments of :func:`~msn_mm.evaluation.extraction.extract`.
 
     Returns:
         The features on rank 0, ``None`` on other processes.
-
-    Raises:
-        UserError: A part has no labels or no images; see also ``extract``.
     """
-    parts = (images.support, images.query)
-    labels, rows = [], []
-    for part in parts:
-        if part.labels is None:
-            raise UserError(
-                f"{type(part.dataset).__name__} gives no labels; evaluation needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
-        labels.append(part.labels)
-    for part in parts:
-        encoded = extract(encoder, part, **extraction)
-        if encoded is not None:
-            rows.append(encoded)
-    if not rows:
+    parts = (data.support, data.query)
+    labels = [part.labels for part in parts if part.labels is not None]
+    rows = [extract(encoder, part, **extraction) for part in parts]
+    here = [part for part in rows if part is not None]
+    if not here:
         return None
     is_support = np.repeat([True, False], [len(part) for part in parts])
-    return Features(np.concatenate(rows), np.concatenate(labels), is_support)
+    return Features(np.concatenate(here), np.concatenate(labels), is_support)

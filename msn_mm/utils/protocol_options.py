@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 NO_CHECKPOINT = "none"
 CROSS_VALIDATION = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
-DEFAULT_WORKERS = 2
+
+
+def default_workers() -> int:
+    """Data workers of a process: one a core of its share, 8 at most."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, (os.cpu_count() or 1) // processes))
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
@@ -51,18 +57,19 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--workers",
         type=_not_negative,
-        default=DEFAULT_WORKERS,
+        default=default_workers(),
         metavar="W",
         help="data workers of each process (default: %(default)s)",
     )
     group.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
-    group.add_argument(
+    cache = group.add_mutually_exclusive_group()
+    cache.add_argument(
         "--cache",
         default=CACHE_DIRECTORY,
         metavar="DIR",
         help="where features are kept for the next tool (default: %(default)s)",
     )
-    group.add_argument(
+    cache.add_argument(
         "--no-cache", dest="cache", action="store_const", const=None, help="keep no features"
     )
     group.add_argument(

@@ -8,11 +8,11 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from msn_mm.datasets import EvalCrop, EvaluationImages, LabelledImages
+from msn_mm.datasets import Digits, EvalCrop, EvaluationImages
 from msn_mm.evaluation import LowShotMetric, low_shot_accuracy
 from msn_mm.evaluation.baselines import accuracy_table, compare_with_baselines, verdict
+from msn_mm.evaluation.data import LabelledData
 from msn_mm.models import MultiViewPreprocessor
-from msn_mm.registry import DATASETS
 
 
 def _measured(*means: float, knn: float = 90.0) -> dict[str, Any]:
@@ -23,12 +23,12 @@ def _measured(*means: float, knn: float = 90.0) -> dict[str, Any]:
     return {**shots, "knn": {"top1": knn, "k": 10}}
 
 
-def _images() -> LabelledImages:
-    digits = {"type": "Digits", "holdout": 500}
-    return LabelledImages(
-        DATASETS.build({**digits, "split": "pretrain", "indices": 40}),
-        DATASETS.build({**digits, "split": "test", "indices": 20}),
-        EvalCrop(resize=None, crop=None, channels=1),
+def _data() -> LabelledData:
+    view = EvalCrop(resize=None, crop=None, channels=1)
+    return LabelledData(
+        EvaluationImages(Digits("pretrain", indices=40), view),
+        EvaluationImages(Digits("test", indices=20), view),
+        "digits",
     )
 
 
@@ -44,7 +44,7 @@ class Toy(BaseModel):
 
 
 def test_the_three_measurements_and_a_random_state_without_trace() -> None:
-    model, images = Toy().train(), _images()
+    model, data = Toy().train(), _data()
     model.data_preprocessor = MultiViewPreprocessor([78.0], [90.0])
     metric = LowShotMetric(images_per_class=(1,), splits=2, knn_k=3)
     states, seen = [], []
@@ -58,7 +58,7 @@ def test_the_three_measurements_and_a_random_state_without_trace() -> None:
 
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    measured = compare_with_baselines(model, images, metric, train, batch_size=8)
+    measured = compare_with_baselines(model, data, metric, train, batch_size=8)
     assert torch.equal(states[0], before)
     assert list(measured) == ["raw_pixels", "untrained", "trained"]
     assert seen == [{"raw_pixels": measured["raw_pixels"], "untrained": measured["untrained"]}]
@@ -66,16 +66,13 @@ def test_the_three_measurements_and_a_random_state_without_trace() -> None:
     assert measured["trained"]["knn"]["top1"] < 25
 
     # raw pixels: the same measurement on the scans themselves
-    pixels = [np.stack([p[i].numpy().ravel() for i in range(len(p))]) for p in _parts(images)]
-    labels = [part.labels for part in _parts(images)]
+    parts = (data.support, data.query)
+    pixels = [np.stack([p[i].numpy().ravel() for i in range(len(p))]) for p in parts]
+    labels = [part.labels for part in parts]
     expected = low_shot_accuracy(
         pixels[0], labels[0], pixels[1], labels[1], images_per_class=(1,), splits=2
     )
     assert measured["raw_pixels"]["1"] == expected["1"]
-
-
-def _parts(images: LabelledImages) -> tuple[EvaluationImages, EvaluationImages]:
-    return images.support, images.query
 
 
 def test_table_has_a_row_a_kind_and_a_column_a_count() -> None:

@@ -1,0 +1,35 @@
+"""A folder of anyone's images, through the view that a config's model is evaluated with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from mmengine.config import Config
+
+from msn_mm.datasets import EvalCrop, EvaluationImages, ImageFolder
+from msn_mm.evaluation.transfer_view import own_view, transfer_view
+
+
+def folder_images(
+    cfg: Config, folder: str | Path, labels: Literal["none", "folder"] = "none"
+) -> EvaluationImages:
+    """Return the images of a folder for a config's model.
+
+    The view is the low-shot protocol's at the model's size: the short side,
+    then the central square, so that images of any shape make one batch.
+
+    Args:
+        cfg: The model's config.
+        folder: The images, however deep.
+        labels: As :class:`~msn_mm.datasets.ImageFolder`.
+
+    Raises:
+        UserError: There are no images.
+    """
+    settings = transfer_view(cfg).settings()
+    own = own_view(cfg) or {}
+    settings["resize_mode"] = own.get("resize_mode", "short")
+    settings["interpolation"] = own.get("interpolation", "bilinear")
+    settings["crop"] = settings["crop"] or settings["resize"]
+    return EvaluationImages(ImageFolder(folder, labels), EvalCrop(**settings))
