@@ -75,6 +75,8 @@ def evaluate_splits(
         - ``lambd``: the regularisation used, and ``lambd_from``: ``given``,
           ``cross-validation``, or ``released`` where a class with a single
           image left cross-validation nothing to do;
+        - ``gap``: relative duality gap of the fit, above ``tol`` when
+          ``max_epochs`` were too few;
         - ``images``: labelled images;
         - ``seconds``: duration of the fit, cross-validation included.
 
@@ -90,6 +92,7 @@ def evaluate_splits(
     labels = np.asarray(support_labels)[union]
     _check_classes(labels, query_labels, local, class_names)
     check_finite(support)
+    check_finite(query)
     features = _normalised(support, union)
     asked = _normalised(query, np.arange(len(query)))
     total = sum(map(len, splits.values()))
@@ -113,7 +116,7 @@ def evaluate_splits(
             if len(classifier.classes) > 5:
                 one["top5"] = _percent(ranks < 5)
             one |= {"lambd": chosen, "lambd_from": source}
-            one |= {"images": len(subset), "seconds": seconds}
+            one |= {"gap": classifier.gap, "images": len(subset), "seconds": seconds}
             for key, value in one.items():
                 values.setdefault(key, []).append(value)
             done += 1

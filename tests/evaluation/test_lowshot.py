@@ -192,6 +192,7 @@ def test_given_subsets_are_measured_one_by_one(monkeypatch: pytest.MonkeyPatch) 
             assert value[f"{key}_mean"] == pytest.approx(np.mean(value[key]))
             assert value[f"{key}_std"] == pytest.approx(np.std(value[key], ddof=1))
         assert value["lambd"] == [0.03] * 3
+        assert 0 <= max(value["gap"]) <= 1e-3
         assert value["lambd_from"] == ["given"] * 3
         assert value["images"] == [8 if column == "1" else 48] * 3
         assert len(value["seconds"]) == 3
@@ -295,6 +296,9 @@ def test_features_that_are_not_finite() -> None:
         given[place] = broken
         with pytest.raises(UserError, match="features of 1 of 12 images are not finite"):
             low_shot_accuracy(*given, images_per_class=[1], splits=1)
+    many = np.full((5000, 12), np.inf)
+    with pytest.raises(UserError, match="features of 5000 of 5000 images"):
+        low_shot_accuracy(support, support_labels, many, np.zeros(5000, dtype=int), [1], 1)
 
 
 def test_shapes_that_do_not_fit() -> None:
