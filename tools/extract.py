@@ -78,11 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = load_config(args.config, args.cfg_options)
     run = start_extraction(args)
     checkpoint = None if args.checkpoint == NO_CHECKPOINT else args.checkpoint
-    encode = run.of(cfg, checkpoint)
     if args.images is not None:
         parts = {"images": folder_images(cfg, args.images, args.labels)}
     else:
         parts = part_images(cfg, args.part)
+    encode = run.of(cfg, checkpoint)
     mask = Mask(args.mask_ratio, seed=args.seed)
     rows = {name: encode(part, mask=mask, progress=name) for name, part in parts.items()}
     if not run.is_first:
