@@ -135,6 +135,8 @@ class Workplace:
                 self._train(rest)
             case ["python", "tools/test.py", *rest]:
                 self._test(rest)
+            case ["python", "tools/extract.py", *rest]:
+                self._extract(rest)
             case ["python", "tools/demo.py", *rest]:
                 self._demo(rest)
             case _:
@@ -180,6 +182,12 @@ class Workplace:
         tiny = [*self._tiny(args.config, train=False), f"{part}_evaluator.splits=2"]
         more = [*tiny, f"{part}_dataloader.num_workers=0"]
         assert _tool("test")["main"]([*argv, "--cfg-options", *more]) == 0
+
+    def _extract(self, argv: list[str]) -> None:
+        args = _tool("extract")["parse_args"](argv)
+        self.stand_in(args.checkpoint)
+        tiny = self._tiny(args.config, train=False)
+        assert _tool("extract")["main"]([*argv, "--workers", "0", "--cfg-options", *tiny]) == 0
 
     def _demo(self, argv: list[str]) -> None:
         args = _tool("demo")["parse_args"](argv)
