@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.knn import weighted_knn
     from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.tables import knn_table
+    from msn_mm.utils.progress import Progress
     from msn_mm.utils.results import write_results
 
     started = time.perf_counter()
@@ -72,18 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for row, (support, query) in measured_rows(
         rows, lambda row: extraction.support_and_query(row.cfg, row.checkpoint, data)
     ):
-        metrics[row.name] = {
-            str(k): values
-            for k, values in weighted_knn(
+        with Progress(len(query), row.name) as shown:
+            measured = weighted_knn(
                 support,
                 data.support.labels,
                 query,
                 data.query.labels,
                 ks=ks,
                 temperature=args.temperature,
-                device=extraction.device,
-            ).items()
-        }
+                device=extraction.device or "cpu",
+                progress=lambda done, _, shown=shown: shown.to(done),
+            )
+        metrics[row.name] = {str(k): values for k, values in measured.items()}
     if not extraction.is_first:
         return 0
     write_results(

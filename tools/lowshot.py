@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             extraction.of(row.cfg, row.checkpoint), data.seen_by(row.cfg), splits, protocol
         ),
     ):
-        metrics[row.name] = measure(features, data, splits, protocol)
+        metrics[row.name] = measure(features, data, splits, protocol, progress=row.name)
     if not extraction.is_first:
         return 0
     write_results(

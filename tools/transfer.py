@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = {}
     for row, features in measured_rows(rows, extract):
         metrics[row.name] = {
-            name: measure(part, first[name], splits[name], protocol)
+            name: measure(part, first[name], splits[name], protocol, progress=f"{row.name}, {name}")
             for name, part in features.items()
             if part is not None
         }

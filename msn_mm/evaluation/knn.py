@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def weighted_knn(
     ks: Sequence[int] = (10, 20, 100, 200),
     temperature: float = 0.07,
     device: torch.device | str = "cpu",
+    progress: Callable[[int, int], object] | None = None,
 ) -> dict[int, dict[str, float]]:
     """Accuracy of a weighted k-NN vote for several k, from one search for neighbours.
 
@@ -44,6 +45,7 @@ def weighted_knn(
         ks: Numbers of neighbours.
         temperature: Temperature of the weights.
         device: Where the similarities are computed, in float32.
+        progress: Called with the number of finished query images and of all.
 
     Returns:
         ``{k: {"top1", "top5"}}`` in percent, in the order of ``ks``.
@@ -90,6 +92,8 @@ def weighted_knn(
         ):
             hits[k][0] += int((ranks < 1).sum())
             hits[k][1] += int((ranks < 5).sum())
+        if progress is not None:
+            progress(min(start + rows, len(queries)), len(queries))
     return {
         k: {
             "top1": 100.0 * hits[k][0] / len(queries),

@@ -22,6 +22,7 @@ from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.lowshot import evaluate_splits
 from msn_mm.evaluation.split_files import splits_from_files
 from msn_mm.evaluation.splits import Splits, compact, draw_splits
+from msn_mm.utils.progress import Progress
 from msn_mm.utils.protocol_options import CROSS_VALIDATION
 
 Extract = Callable[..., "NDArray[np.float32] | None"]
@@ -147,9 +148,20 @@ def extract_low_shot(
 
 
 def measure(
-    features: LowShotFeatures, data: LabelledData, splits: Splits, protocol: LowShotProtocol
+    features: LowShotFeatures,
+    data: LabelledData,
+    splits: Splits,
+    protocol: LowShotProtocol,
+    progress: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Fit and test one encoder's classifiers.
+
+    Args:
+        features: From :func:`extract_low_shot`.
+        data: Labelled and held-out images.
+        splits: Label splits over the labelled images.
+        protocol: Regularisation, and the seed of its cross-validation.
+        progress: What to call the work on the terminal; ``None`` for silence.
 
     Returns:
         By column what :func:`~msn_mm.evaluation.lowshot.evaluate_splits` gives;
@@ -166,16 +178,18 @@ def measure(
     labels = truth[union]
 
     def fits(support: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
-        return evaluate_splits(
-            support,
-            labels,
-            features.query,
-            asked,
-            positions,
-            lambd=protocol.lambd,
-            seed=protocol.seed,
-            class_names=data.classes,
-        )
+        with Progress(sum(map(len, splits.values())), progress, unit="fits") as shown:
+            return evaluate_splits(
+                support,
+                labels,
+                features.query,
+                asked,
+                positions,
+                lambd=protocol.lambd,
+                seed=protocol.seed,
+                class_names=data.classes,
+                progress=lambda done, _: shown.to(done),
+            )
 
     metrics = fits(features.support)
     for ratio, support in features.masked.items():
