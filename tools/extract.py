@@ -84,7 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = part_images(cfg, args.part)
     encode = run.of(cfg, checkpoint)
     mask = Mask(args.mask_ratio, seed=args.seed)
-    rows = {name: encode(part, mask=mask, progress=name) for name, part in parts.items()}
+    rows = {}
+    for name, part in parts.items():
+        encoded = encode(part, mask=mask, progress=name)
+        if encoded is not None:
+            rows[name] = encoded
     if not run.is_first:
         return 0
 

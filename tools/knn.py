@@ -76,13 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Progress(len(query), row.name) as shown:
             measured = weighted_knn(
                 support,
-                data.support.labels,
+                data.support_labels,
                 query,
-                data.query.labels,
+                data.query_labels,
                 ks=ks,
                 temperature=args.temperature,
                 device=extraction.device or "cpu",
-                progress=lambda done, _, shown=shown: shown.to(done),
+                progress=shown.step,
             )
         metrics[row.name] = {str(k): values for k, values in measured.items()}
     if not extraction.is_first:

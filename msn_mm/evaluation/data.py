@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from numpy.typing import NDArray
 
 from msn_mm.datasets import EvalCrop, ImageFolder, LabelledImages
 from msn_mm.datasets.evaluation_images import EvaluationImages
@@ -81,13 +82,27 @@ class LabelledData:
         return dataclasses.replace(self, support=support, query=query)
 
     @property
+    def support_labels(self) -> NDArray[np.int64]:
+        """``(n,)`` labels of the images to learn from."""
+        return _labels(self.support)
+
+    @property
+    def query_labels(self) -> NDArray[np.int64]:
+        """``(m,)`` labels of the images to classify."""
+        return _labels(self.query)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes by label; their numbers where the data names none."""
         found = self.support.classes or self.query.classes
         if found is not None:
             return found
-        assert self.support.labels is not None
-        return tuple(str(label) for label in range(int(self.support.labels.max()) + 1))
+        return tuple(str(label) for label in range(int(self.support_labels.max()) + 1))
+
+
+def _labels(images: EvaluationImages) -> NDArray[np.int64]:
+    assert images.labels is not None  # LabelledData has looked
+    return images.labels
 
 
 def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:

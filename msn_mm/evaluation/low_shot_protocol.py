@@ -84,8 +84,7 @@ class LowShotProtocol:
         Raises:
             UserError: A class has too few images, or a file does not fit the data.
         """
-        labels = data.support.labels
-        assert labels is not None  # LabelledData has looked
+        labels = data.support_labels
         if self.subset_files:
             return splits_from_files(self.subset_files, data.support.names, labels, data.classes)
         return draw_splits(
@@ -173,9 +172,7 @@ def measure(
         UserError: Features that are not finite, or classes that do not fit.
     """
     union, positions = compact(splits)
-    truth, asked = data.support.labels, data.query.labels
-    assert truth is not None and asked is not None  # LabelledData has looked
-    labels = truth[union]
+    labels, asked = data.support_labels[union], data.query_labels
 
     def fits(support: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
         with Progress(sum(map(len, splits.values())), progress, unit="fits") as shown:
@@ -188,7 +185,7 @@ def measure(
                 lambd=protocol.lambd,
                 seed=protocol.seed,
                 class_names=data.classes,
-                progress=lambda done, _: shown.to(done),
+                progress=shown.step,
             )
 
     metrics = fits(features.support)

@@ -30,8 +30,7 @@ def label_splits(data: LabelledData, labels: Sequence[str], splits: int, seed: i
         UserError: No splits, or a number that the classes cannot share evenly, or that some
             class has too few images for.
     """
-    truth = data.support.labels
-    assert truth is not None  # LabelledData has looked
+    truth = data.support_labels
     if splits < 1:
         raise UserError(f"{splits} label splits measure nothing; ask for at least 1")
     classes = len(np.unique(truth))

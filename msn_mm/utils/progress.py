@@ -57,6 +57,10 @@ class Progress:
         self._stream.flush()
         self._width = max(self._width, len(line))
 
+    def step(self, done: int, _total: int) -> None:
+        """The same as :meth:`to`, for work that reports how much is done and of how much."""
+        self.to(done)
+
     def line(self, seconds: float) -> str:
         """Word the state after ``seconds`` of work."""
         rate = self._done / seconds if seconds > 0 else 0.0
