@@ -7,7 +7,7 @@ long as one image of the data set ends with them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> 
     Raises:
         UserError: A name has a line break and so cannot be a line.
     """
-    bases = [name.rpartition("/")[2] for name in names]
+    bases = [_base(name) for name in names]
     written = bases if len(set(bases)) == len(bases) else names
     paths = []
     for column, subsets in splits.items():
@@ -95,14 +95,17 @@ def splits_from_files(
     if labels.shape != (len(names),):
         raise ValueError(f"{len(names)} names and labels of {labels.shape} do not fit")
     classes, targets = np.unique(labels, return_inverse=True)
-    finder = _Finder(names)
     seen: set[Path] = set()
-    found = []
+    listed: list[tuple[Path, list[tuple[int, str]]]] = []
     for file in map(Path, files):
         if file.resolve() in seen:
             raise UserError(f"the split file {file} was given twice; name each file once")
         seen.add(file.resolve())
-        subset = _read(file, finder)
+        listed.append((file, _lines(file)))
+    finder = _Finder(names, (line for _, lines in listed for _, line in lines))
+    found = []
+    for file, lines in listed:
+        subset = _indices(file, lines, finder)
         counts = np.bincount(targets[subset], minlength=len(classes))
         if not counts.all():
             missing = class_label(int(classes[np.argmin(counts)]), class_names)
@@ -119,53 +122,59 @@ def splits_from_files(
 
 
 class _Finder:
-    """Finds an image by its name or the last parts of it."""
+    """Finds images by their names or the last parts of these.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Only images that a line may mean are kept: an index of all would cost
+    seconds with a million images.
+    """
+
+    def __init__(self, names: Sequence[str], lines: Iterable[str]) -> None:
         self.names = names
-        self._whole = {name: index for index, name in enumerate(names)}
-        self._by_base: dict[str, int] = {}
-        self._shared: dict[str, list[int]] = {}
+        wanted = set(lines)
+        self._whole: dict[str, int] = {}
+        self._by_base: dict[str, list[int]] = {_base(line): [] for line in wanted}
+        for index, name in enumerate(names):
+            if name in wanted:
+                self._whole[name] = index
+            members = self._by_base.get(_base(name))
+            if members is not None:
+                members.append(index)
 
     def __call__(self, line: str) -> list[int]:
-        """Return the indices of the images that a line may mean."""
-        index = self._whole.get(line)
-        if index is not None:
-            return [index]
-        if not self._by_base:
-            self._index_bases()
-        base, ending = line.rpartition("/")[2], f"/{line}"
-        candidates = self._shared.get(base)
-        if candidates is None:
-            candidates = [self._by_base[base]] if base in self._by_base else []
-        return [i for i in candidates if self.names[i].endswith(ending)]
-
-    def _index_bases(self) -> None:
-        # a million lists of one image each would take seconds
-        for index, name in enumerate(self.names):
-            base = name.rpartition("/")[2]
-            first = self._by_base.setdefault(base, index)
-            if first != index:
-                self._shared.setdefault(base, [first]).append(index)
+        """Return the indices of the images that one of the lines may mean."""
+        if line in self._whole:
+            return [self._whole[line]]
+        ending = f"/{line}"
+        return [i for i in self._by_base[_base(line)] if self.names[i].endswith(ending)]
 
 
-def _read(file: Path, finder: _Finder) -> NDArray[np.int64]:
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines of a file that are not empty, with their numbers."""
     try:
         # a text editor of Windows may put a byte order mark in front
-        lines = file.read_bytes().decode("utf-8-sig").split("\n")
+        text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"the split file {file} does not exist; check its path") from error
     except OSError as error:
-        raise UserError(f"the split file {file} cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"the split file {file} cannot be read ({error.strerror}); it must be a text file "
+            "with one image name a line"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"the split file {file} is not text; it needs one image name a line"
         ) from error
+    stripped = enumerate((line.strip() for line in text.split("\n")), start=1)
+    lines = [(number, line) for number, line in stripped if line]
+    if not lines:
+        raise UserError(f"the split file {file} is empty; it needs one image name a line")
+    return lines
+
+
+def _indices(file: Path, lines: list[tuple[int, str]], finder: _Finder) -> NDArray[np.int64]:
+    """The ascending indices of the images that the lines of a file name."""
     first: dict[int, int] = {}
-    for number, raw in enumerate(lines, start=1):
-        line = raw.strip()
-        if not line:
-            continue
+    for number, line in lines:
         where, name = f"{file}, line {number}", _quoted(line)
         candidates = finder(line)
         if not candidates:
@@ -185,9 +194,11 @@ def _read(file: Path, finder: _Finder) -> NDArray[np.int64]:
                 "one of the two"
             )
         first[index] = number
-    if not first:
-        raise UserError(f"the split file {file} is empty; it needs one image name a line")
     return np.sort(np.fromiter(first, dtype=np.int64, count=len(first)))
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _quoted(line: str) -> str:

@@ -102,6 +102,11 @@ def test_what_a_line_may_look_like(tmp_path: Path, text: str | bytes) -> None:
     assert _read(_file(tmp_path, text)).tolist() == [0, 12, 27]
 
 
+def test_a_whole_name_is_not_mistaken_for_the_end_of_another(tmp_path: Path) -> None:
+    names = ["x/0.png", "0.png", *(f"{i}.png" for i in range(2, 47))]
+    assert _read(_file(tmp_path, "0.png\n12.png\n46.png\n"), names).tolist() == [1, 12, 46]
+
+
 def test_names_without_folders_and_names_that_look_like_numbers(tmp_path: Path) -> None:
     names = [f"{i:03d}" for i in range(47)]
     assert _read(_file(tmp_path, "000\n012\n046\n"), names).tolist() == [0, 12, 46]
