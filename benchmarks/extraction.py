@@ -3,17 +3,20 @@
     python benchmarks/extraction.py [--images DIR] [--workers 0 1 2] [--amp]
 
 Both sides run the same model in the same process, turn by turn, so a change of
-the machine's speed touches both. The bare pass gets one normalised batch that
-is already in memory, again and again; extraction decodes, resizes, cuts and
-normalises every image, and writes its row to a fresh cache with ``--cached``.
-Without ``--images`` the files are crops of scikit-learn's two photographs, as
-JPEG of 500 x 375 pixels, the usual size in ImageNet.
+the machine's speed touches both. On a machine with other work the processor
+time an image (all cores, all workers) is steadier than the rate. The bare pass
+gets one normalised batch that is already in memory, again and again; extraction
+decodes, resizes, cuts and normalises every image, and with ``--cached`` writes
+its row to a fresh cache. Without ``--images`` the files are crops of
+scikit-learn's two photographs, as JPEG of 500 x 375 pixels, the usual size in
+ImageNet.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -55,6 +58,12 @@ def seconds_of(work, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def core_seconds() -> float:
+    """Processor time so far of this process and its ended data workers."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def main() -> None:
@@ -107,13 +116,18 @@ def main() -> None:
         )
         extract(encoder, images, range(args.batch), batch_size=args.batch)
         bare_rates: list[float] = []
+        cores: dict[int | None, list[float]] = {kind: [] for kind in (None, *args.workers)}
         rates: dict[int, list[float]] = {workers: [] for workers in args.workers}
         load = os.getloadavg()[0]
         for turn in range(args.repeats):
+            begun = core_seconds()
             bare_rates.append(count / seconds_of(bare, device))
+            cores[None].append(core_seconds() - begun)
             for workers in args.workers:
+                begun = core_seconds()
                 time_taken = seconds_of(lambda w=workers, t=turn: extracted(w, t), device)
                 rates[workers].append(count / time_taken)
+                cores[workers].append(core_seconds() - begun)
 
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(
@@ -121,12 +135,14 @@ def main() -> None:
         f"{torch.get_num_threads()} threads of {os.cpu_count()} cores, load {load:.1f} before"
     )
     print(f"read one image    {read * 1e3:.1f} ms (one core)")
-    print(f"bare forward      {_spread(bare_rates)}")
+    spent = {kind: statistics.median(found) / count * 1e3 for kind, found in cores.items()}
+    print(f"bare forward      {_spread(bare_rates)}, {spent[None]:.0f} core-ms an image")
     for workers, found in rates.items():
         ratios = [ours / theirs for ours, theirs in zip(found, bare_rates, strict=True)]
         print(
             f"extract, {workers} workers  {_spread(found)}; of the bare pass "
-            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), "
+            f"{spent[workers]:.0f} core-ms an image"
         )
 
 

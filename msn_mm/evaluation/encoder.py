@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import msn_mm
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_weights
+from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.models.preprocessors import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
 from msn_mm.registry import MODELS, SCOPE
@@ -136,14 +135,10 @@ class FrozenEncoder:
         """
         if self._fingerprint is not None:
             return self._fingerprint
-        digest = hashlib.sha256(json.dumps(self.description(), sort_keys=True).encode())
-        digest.update("\n".join(_settings(self.trunk)).encode())
-        for name, value in sorted(self.trunk.state_dict().items()):
-            digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found = fingerprint(self.trunk, self.description())
         if self._is_owner:
-            self._fingerprint = digest.hexdigest()
-        return digest.hexdigest()
+            self._fingerprint = found
+        return found
 
     def description(self) -> dict[str, Any]:
         """Return what the encoder is, in words and numbers that a reader understands."""
@@ -314,27 +309,3 @@ def _in_eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _settings(module: nn.Module) -> list[str]:
-    """One line a submodule: its class and all plain settings, which weights do not tell.
-
-    Heads of an attention, strides and epsilons leave no trace in a state dict.
-    """
-    return [
-        f"{name} {type(part).__module__}.{type(part).__qualname__} "
-        + ", ".join(
-            f"{key}={_plain(value)}"
-            for key, value in sorted(vars(part).items())
-            if key != "training" and not key.startswith("_") and _plain(value) is not None
-        )
-        for name, part in module.named_modules()
-    ]
-
-
-def _plain(value: Any) -> str | None:
-    if value is None or isinstance(value, bool | int | float | str | torch.dtype):
-        return repr(value)
-    if isinstance(value, Sequence) and all(_plain(item) is not None for item in value):
-        return repr([_plain(item) for item in value])
-    return getattr(value, "__qualname__", None) if callable(value) else None

@@ -175,19 +175,23 @@ class Shelf:
             ) from error
 
     def compact(self) -> None:
-        """Merge small shards, once there are more than a few, and clear what was left behind."""
-        small = [p for p in self._shards() if _size(p) < _SHARD_BYTES // 2]
-        if len(small) > _MOST_SMALL:
-            group: list[Path] = []
-            for path in sorted(small, key=_size):
-                if sum(map(_size, group)) + _size(path) > _SHARD_BYTES:
-                    self._merge(group)
-                    group = []
-                group.append(path)
-            self._merge(group)
-        for path in self.directory.glob(".*"):
-            if time.time() - path.stat().st_mtime > _LEFTOVER_S:
-                path.unlink(missing_ok=True)
+        """Merge small shards, once there are more than a few, and clear what was left behind.
+
+        Where the shelf may only be read, or another run does the same, it stays as it is.
+        """
+        with contextlib.suppress(OSError, UserError):
+            small = [path for path in self._shards() if _size(path) < _SHARD_BYTES // 2]
+            if len(small) > _MOST_SMALL:
+                group: list[Path] = []
+                for path in sorted(small, key=_size):
+                    if sum(map(_size, group)) + _size(path) > _SHARD_BYTES:
+                        self._merge(group)
+                        group = []
+                    group.append(path)
+                self._merge(group)
+            for path in self.directory.glob(".*"):
+                if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                    path.unlink(missing_ok=True)
 
     def _merge(self, paths: list[Path]) -> None:
         loaded = [shard for shard in map(self._load, paths) if shard is not None]

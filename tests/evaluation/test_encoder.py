@@ -14,6 +14,8 @@ from msn_mm.evaluation.encoder import ReadOut, build_encoder, encoder_of
 from msn_mm.models.methods.msn import MSN
 from msn_mm.registry import MODELS
 
+from .photos import AMP_TOLERANCE
+
 MEAN, STD = [120.0, 115.0, 100.0], [60.0, 55.0, 50.0]
 VIT = dict(type="MaskedViT", name="vit_tiny_patch16_224", img_size=32, patch_size=8)
 VIT |= dict(embed_dim=24, depth=3, num_heads=3)
@@ -327,10 +329,6 @@ def test_the_fingerprint_tells_what_a_feature_depends_on() -> None:
         of(VIT, cfg=statistics),
     ]
     assert len({base, *others}) == 1 + len(others)
-
-
-# bfloat16 keeps 8 bits: about 0.4 % a rounding, a few of which add up in a block.
-AMP_TOLERANCE = 0.02
 
 
 def test_bfloat16_is_near_float32() -> None:

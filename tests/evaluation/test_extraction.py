@@ -17,7 +17,7 @@ from msn_mm.evaluation import extraction
 from msn_mm.evaluation.extraction import Mask, extract
 from msn_mm.evaluation.feature_cache import FeatureCache
 
-from .photos import COUNT, encoder, images_of, write_photos
+from .photos import AMP_TOLERANCE, COUNT, encoder, images_of, write_photos
 
 RESNET = dict(type="mmpretrain.ResNet", depth=18, base_channels=8, stem_channels=8)
 MASK = Mask(0.5, seed=3, number=2)
@@ -52,6 +52,16 @@ def test_batches_and_workers_do_not_change_a_bit(
     np.testing.assert_array_equal(whole, expected["whole"])
     np.testing.assert_array_equal(extract(encoder(), images, mask=MASK, **how), expected["masked"])
     np.testing.assert_array_equal(extract(encoder(RESNET), images, **how), expected["resnet"])
+
+
+def test_bfloat16_depends_on_batches_within_its_rounding(
+    folder: Path, expected: dict[str, np.ndarray]
+) -> None:
+    images = images_of(folder)
+    rough = [extract(encoder(amp=True), images, batch_size=size) for size in (1, 32)]
+    norms = np.linalg.norm(expected["whole"], axis=1)
+    for one, other in ((rough[0], rough[1]), (rough[0], expected["whole"])):
+        assert (np.linalg.norm(one - other, axis=1) < AMP_TOLERANCE * norms).all()
 
 
 def test_indices_in_any_order_and_with_repetitions(
