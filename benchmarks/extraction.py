@@ -19,13 +19,13 @@ import os
 import resource
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
+from timing import seconds_of
 
 from msn_mm.engine.launch import load_config
 from msn_mm.evaluation.encoder import build_encoder
@@ -47,17 +47,6 @@ def write_images(folder: Path, count: int) -> None:
         )
         crop = photo.crop((left, top, left + SIZE[0], top + SIZE[1]))
         crop.save(folder / f"{i:05d}.jpg", quality=90)
-
-
-def seconds_of(work, device: torch.device) -> float:
-    """Wall time of one call, the device's queue included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def core_seconds() -> float:

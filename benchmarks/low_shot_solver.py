@@ -1,18 +1,18 @@
 """Time cyanure against scikit-learn on the low-shot classifier, at the same objective.
 
     python benchmarks/low_shot_solver.py [--images 12820] [--classes 1000] [--width 1024]
-        [--runs cyanure:1e-3 cyanure:1e-6 sklearn:1e-8] [--threads 1] [--json FILE]
+        [--runs cyanure/auto:1e-3 sklearn:1e-8] [--threads 1] [--json FILE]
 
 The default is the size of 1 % of ImageNet-1K with a ViT-L: 12,820 unit-norm
 features of width 1,024 in 1,000 classes. They are synthetic but built like
 learned ones: classes lie in groups, and all differences are strongest in few
 directions. Held-out queries come from the same classes.
 
-A run is ``SOLVER:TOLERANCE`` with cyanure (by the algorithm that msn_mm uses,
-or another, as in ``cyanure/auto:1e-3``; the tolerance is the relative duality
-gap) or sklearn (L-BFGS; the tolerance is the largest gradient). Each has a
-process of its own, one after the other, so that peaks of memory stay apart:
-the peak counts from the loaded features on. The objective is
+A run is ``SOLVER:TOLERANCE`` with cyanure (``cyanure`` alone: by the algorithm
+that msn_mm uses, ``cyanure/qning-ista``: by another; the tolerance is the
+relative duality gap) or sklearn (L-BFGS; the tolerance is the largest
+gradient). Each has a process of its own, one after the other, so that peaks of
+memory stay apart: the peak counts from the loaded features on. The objective is
 ``mean CE + lambd / (2 n) ||W||^2``; the lowest one found is the reference for
 the excess and for the labels that agree.
 """
@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-RUNS = ("cyanure:1e-3", "cyanure:1e-6", "sklearn:1e-8")
+RUNS = ("cyanure/auto:1e-3", "cyanure/qning-ista:1e-3", "cyanure/qning-ista:1e-6", "sklearn:1e-8")
 
 
 def main() -> None:

@@ -14,27 +14,15 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from timing import seconds_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.models.ops.ema import ema_update_
 from msn_mm.registry import MODELS
-
-
-def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, the device's queue included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -76,11 +64,11 @@ def main() -> None:
     flops = counter.get_total_flops()
     a, b = torch.randn(2, 2048, 2048, device=device)
     product = lambda: a @ b  # noqa: E731
-    seconds(product, device)
+    seconds_of(product, device)
     times, rates = [], []
     for _ in range(args.steps):
-        times.append(seconds(step, device))
-        rates.append(2 * 2048**3 / seconds(product, device))
+        times.append(seconds_of(step, device))
+        rates.append(2 * 2048**3 / seconds_of(product, device))
     median, rate = statistics.median(times), statistics.median(rates)
     memory = (
         torch.cuda.max_memory_allocated()

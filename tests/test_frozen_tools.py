@@ -137,6 +137,31 @@ def test_rows_share_labels_and_may_be_any_backbone(capsys: pytest.CaptureFixture
     assert all(f"\n{name} " in said for name in names)
 
 
+def test_regularisation_and_solver_reach_the_fits() -> None:
+    words = ("tiny.py", "one.pth", "--images-per-class", "1", "5", "--splits", "2")
+    strong = call("lowshot", *words, "--lambd", "9.5", "--solver", "qning-miso")
+    assert strong["metrics"]["5"]["lambd"] == [9.5, 9.5]
+    assert strong["settings"]["lambd"] == 9.5 and strong["settings"]["solver"] == "qning-miso"
+    assert strong["metrics"]["5"]["gap"] != call("lowshot", *words)["metrics"]["5"]["gap"]
+    chosen = call("lowshot", *words, "--lambd", "cv")["metrics"]
+    assert chosen["5"]["lambd_from"] == ["cross-validation"] * 2
+    # one image a class leaves nothing to validate on
+    assert chosen["1"]["lambd_from"] == ["released"] * 2 and chosen["1"]["lambd"] == [0.0025] * 2
+
+
+def test_a_row_sees_images_through_the_view_of_its_own_config() -> None:
+    small = Path("small.py")
+    small.write_text(
+        "_base_ = ['tiny.py']\n"
+        "test_dataloader = dict(dataset=dict(transform=dict(resize=16)))\n"
+        "model = dict(backbone=dict(img_size=16))\n"
+    )
+    words = ("--images-per-class", "13", "--splits", "2")
+    beside = call("lowshot", "tiny.py", "one.pth", *words, "--row", str(small), "none", "16 pixels")
+    alone = call("lowshot", str(small), "none", *words)
+    assert beside["metrics"]["16 pixels"]["13"]["top1"] == alone["metrics"]["13"]["top1"]
+
+
 def test_learning_from_masked_images_is_put_beside_whole_ones() -> None:
     words = ("tiny.py", "one.pth", "--images-per-class", "13", "--splits", "2")
     results = call("lowshot", *words, "--mask-ratio", "0.5", "0.9")
@@ -210,6 +235,12 @@ def test_masking_gives_numbers_and_a_picture(capsys: pytest.CaptureFixture[str])
         assert 1 > ratios["0.15"]["mean"] > ratios["0.9"]["mean"] > -1
     with Image.open("out_masking/masking.png") as picture:
         assert len(picture.convert("L").getcolors()) > 10
+    # another mask of the same images is another measurement
+    once = call("masking", *words[:-1], "1", "--mask-ratio", "0.9", "--max-images", "40")
+    for name, measured in once["metrics"].items():
+        one = measured["by_ratio"]["0.9"]
+        assert one["mean"] != results["metrics"][name]["by_ratio"]["0.9"]["mean"]
+        assert one["masks"] == 1
     said = capsys.readouterr().out
     assert f"{results['metrics']['a']['by_ratio']['0.9']['mean']:.3f}" in said
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_extraction_options, add_lambd, add_rows
+from msn_mm.utils.protocol_options import add_classifier_options, add_extraction_options, add_rows
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -48,7 +48,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "--splits", type=int, default=3, help="label splits of each number (default: %(default)s)"
     )
     labels.add_argument("--seed", type=int, default=0, help="seed of the splits and masks")
-    add_lambd(parser)
+    add_classifier_options(parser)
     parser.add_argument(
         "--mask-ratio",
         type=float,
@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         splits=args.splits,
         seed=args.seed,
         lambd=args.lambd,
+        solver=args.solver,
         mask_ratios=args.mask_ratio,
     )
     out = Path(args.out or default_work_dir(rows[0].cfg, "lowshot"))

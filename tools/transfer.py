@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_extraction_options, add_lambd, add_rows
+from msn_mm.utils.protocol_options import add_classifier_options, add_extraction_options, add_rows
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -42,7 +42,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "--splits", type=int, default=3, help="label splits of each number (default: %(default)s)"
     )
     data.add_argument("--seed", type=int, default=0, help="seed of the splits")
-    add_lambd(parser)
+    add_classifier_options(parser)
     add_extraction_options(parser)
     add_out(parser, "work_dirs/<config name>/transfer")
     add_cfg_options(parser)
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, data in first.items():
             files[name] = save_splits(out / "splits" / name, splits[name], data.support.names)
             print(f"{name}\n{splits_table(splits[name], files[name])}\n", flush=True)
-    protocol = LowShotProtocol(lambd=args.lambd)
+    protocol = LowShotProtocol(lambd=args.lambd, solver=args.solver)
 
     def extract(row: Row) -> dict[str, LowShotFeatures | None]:
         encode = extraction.of(row.cfg, row.checkpoint)
@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "splits": args.splits,
             "seed": args.seed,
             "lambd": args.lambd,
+            "solver": args.solver,
             "resize": args.resize,
             "crop": args.crop,
             **extraction.settings(),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msn_mm.evaluation.logistic_regression import RELEASED_LAMBD, fit_logistic_regression
+from msn_mm.evaluation.logistic_regression import RELEASED_LAMBD, SOLVER, fit_logistic_regression
 
 LAMBDAS = (0.00025, 0.0025, 0.008, 0.025, 0.08, 0.25, 0.8, 2.5, 8.0, 25.0)
 """The values tried by default: the released one and half decades above it. Below it one is
@@ -47,6 +47,7 @@ def choose_lambda(
     tol: float = 1e-3,
     max_epochs: int = 300,
     seed: int = 0,
+    solver: str = SOLVER,
 ) -> Choice:
     """Choose the regularisation of :func:`fit_logistic_regression` by cross-validation.
 
@@ -63,6 +64,7 @@ def choose_lambda(
         tol: Tolerance of the fits.
         max_epochs: Most passes over the data of a fit.
         seed: Seed of the folds and of the fits.
+        solver: Algorithm of the fits.
 
     Returns:
         The choice; the released 0.0025 when some class has one image only, for
@@ -85,7 +87,7 @@ def choose_lambda(
         train, asked = features[~held_out], features[held_out]
         for lambd in correct:
             classifier = fit_logistic_regression(
-                train, labels[~held_out], lambd, tol, max_epochs, seed=seed
+                train, labels[~held_out], lambd, tol, max_epochs, seed=seed, solver=solver
             )
             right = classifier.ranks(asked, labels[held_out]) == 0
             correct[lambd] += int(right.sum())

@@ -19,10 +19,12 @@ from msn_mm.errors import UserError
 RELEASED_LAMBD = 0.0025
 """Regularisation of the example call in MSN's released evaluation."""
 
-SOLVER = "qning-ista"
-"""Quasi-Newton steps on whole passes. With many classes 2 to 6 times as fast as the stochastic
-passes that ``auto`` takes from 1,000 images on (benchmarks/low_shot_solver.py), and never much
-slower; it needs no memory of a score for each image and class."""
+SOLVER = "auto"
+"""Algorithm of MSN's released evaluation: ``qning-ista`` below 1,000 images, ``qning-miso`` from
+there on. With many classes ``qning-ista`` stays 2 to 6 times as fast and ends nearer the optimum
+(benchmarks/low_shot_solver.py); the objective and its only minimiser are the same."""
+
+SOLVERS = ("auto", "qning-ista", "qning-miso", "catalyst-miso")
 
 # entries of one block of class scores (32 MiB of float64)
 _BLOCK_ENTRIES = 1 << 22
@@ -139,8 +141,8 @@ def fit_logistic_regression(
         gap_interval: Passes between two looks at the duality gap (``it0`` of
             older cyanure releases).
         seed: Seed of the solver's sampling.
-        solver: cyanure's algorithm; they differ in speed, not in the optimum. The
-            released ``auto`` is the default below 1,000 images and ``qning-miso`` from there on.
+        solver: cyanure's algorithm, one of :data:`SOLVERS`; they differ in speed,
+            not in the optimum.
         threads: Most cores to use.
 
     Returns:
@@ -148,11 +150,13 @@ def fit_logistic_regression(
 
     Raises:
         UserError: Fewer than two classes.
-        ValueError: ``lambd`` is not above zero, or shapes do not fit.
+        ValueError: ``lambd`` is not above zero, shapes do not fit, or an unknown solver.
         RuntimeError: The solver gave weights that are not finite.
     """
     if not lambd > 0:
         raise ValueError(f"lambd must be above 0, not {lambd}")
+    if solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, not '{solver}'")
     if features.ndim != 2 or labels.shape != (len(features),):
         raise ValueError(f"features {features.shape} and labels {labels.shape} do not fit")
     classes, targets = np.unique(labels, return_inverse=True)

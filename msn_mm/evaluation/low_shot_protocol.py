@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.extraction import Mask
+from msn_mm.evaluation.logistic_regression import SOLVER
 from msn_mm.evaluation.lowshot import evaluate_splits
 from msn_mm.evaluation.split_files import splits_from_files
 from msn_mm.evaluation.splits import Splits, compact, draw_splits
@@ -40,6 +41,8 @@ class LowShotProtocol:
         seed: Seed of the splits and of the masks.
         lambd: Regularisation, or ``"cv"`` to choose it within the labelled images.
         mask_ratios: Masks under which the classifier also learns.
+        solver: cyanure's algorithm, see
+            :func:`~msn_mm.evaluation.logistic_regression.fit_logistic_regression`.
     """
 
     images_per_class: Sequence[int] = (1, 2, 5)
@@ -49,6 +52,7 @@ class LowShotProtocol:
     seed: int = 0
     lambd: float | Literal["cv"] = 0.0025
     mask_ratios: Sequence[float] = ()
+    solver: str = SOLVER
 
     def __post_init__(self) -> None:
         if self.splits < 1:
@@ -74,6 +78,7 @@ class LowShotProtocol:
             "splits": self.splits,
             "seed": self.seed,
             "lambd": self.lambd,
+            "solver": self.solver,
             "mask_ratios": list(self.mask_ratios),
             "std": "sample standard deviation over the splits (ddof=1)",
         }
@@ -184,6 +189,7 @@ def measure(
                 positions,
                 lambd=protocol.lambd,
                 seed=protocol.seed,
+                solver=protocol.solver,
                 class_names=data.classes,
                 progress=shown.step,
             )

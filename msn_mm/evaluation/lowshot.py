@@ -19,6 +19,7 @@ from msn_mm.evaluation.cross_validation import choose_lambda
 from msn_mm.evaluation.features import center_and_normalize, check_finite
 from msn_mm.evaluation.logistic_regression import (
     RELEASED_LAMBD,
+    SOLVER,
     LinearClassifier,
     fit_logistic_regression,
 )
@@ -46,6 +47,7 @@ def evaluate_splits(
     class_names: Sequence[str] | None = None,
     progress: Callable[[int, int], object] | None = None,
     seed: int = 0,
+    solver: str = SOLVER,
 ) -> dict[str, dict[str, Any]]:
     """Accuracy of logistic regression on given labelled subsets.
 
@@ -64,6 +66,7 @@ def evaluate_splits(
         progress: Called with the number of finished subsets and of all, first
             with 0.
         seed: Seed of the cross-validation's folds.
+        solver: Algorithm of the fits, see :func:`fit_logistic_regression`.
 
     Returns:
         By column of ``splits``, one item a split in each list:
@@ -105,10 +108,10 @@ def evaluate_splits(
                 progress(done, total)
             started = time.perf_counter()
             chosen, source = _regularisation(
-                lambd, features[subset], labels[subset], tol, max_epochs, seed
+                lambd, features[subset], labels[subset], tol, max_epochs, seed, solver
             )
             classifier = fit_logistic_regression(
-                features[subset], labels[subset], chosen, tol, max_epochs
+                features[subset], labels[subset], chosen, tol, max_epochs, solver=solver
             )
             seconds = time.perf_counter() - started
             ranks = classifier.ranks(asked, query_labels)
@@ -187,10 +190,13 @@ def _regularisation(
     tol: float,
     max_epochs: int,
     seed: int,
+    solver: str,
 ) -> tuple[float, str]:
     if lambd != "cv":
         return float(lambd), "given"
-    choice = choose_lambda(features, labels, tol=tol, max_epochs=max_epochs, seed=seed)
+    choice = choose_lambda(
+        features, labels, tol=tol, max_epochs=max_epochs, seed=seed, solver=solver
+    )
     return choice.lambd, "cross-validation" if choice.cross_validated else "released"
 
 

@@ -79,15 +79,23 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_lambd(parser: argparse.ArgumentParser) -> None:
-    """Add ``--lambd``: a number above 0, or ``cv``."""
-    parser.add_argument(
+def add_classifier_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--lambd``, a number above 0 or ``cv``, and ``--solver``."""
+    group = parser.add_argument_group("classifier")
+    group.add_argument(
         "--lambd",
         type=_lambd,
         default=0.0025,
         metavar="L|cv",
         help="L2 regularisation (default: %(default)s, as released); cv: chosen by "
         "cross-validation within the labelled images",
+    )
+    group.add_argument(
+        "--solver",
+        choices=("auto", "qning-ista", "qning-miso", "catalyst-miso"),
+        default="auto",
+        help="cyanure's algorithm (default: %(default)s, as released); qning-ista is faster with "
+        "hundreds of classes and reaches the same optimum",
     )
 
 
