@@ -19,7 +19,7 @@ from msn_mm.evaluation.feature_files import ImageFeatures
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
 from msn_mm.models.readout import ReadOut
-from msn_mm.utils.protocol_options import CACHE_DIRECTORY, default_workers
+from msn_mm.utils.protocol_options import default_workers
 
 __all__ = ["ImageFeatures", "evaluate_lowshot", "extract_features"]
 
@@ -96,7 +96,7 @@ def evaluate_lowshot(
     workers: int | None = None,
     amp: bool = False,
     device: str | torch.device | None = None,
-    cache: str | Path | None = CACHE_DIRECTORY,
+    cache: str | Path | None = None,
     cfg_options: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure low-shot accuracy as ``tools/lowshot.py`` does, in this process.
@@ -118,7 +118,7 @@ def evaluate_lowshot(
         workers: Data workers.
         amp: Compute in bfloat16 where that is safe.
         device: Where to compute.
-        cache: Directory in which features are kept and found again; ``None`` for none.
+        cache: Directory in which features are kept and found again.
         cfg_options: Changes of the config.
 
     Returns:
