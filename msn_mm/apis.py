@@ -16,7 +16,9 @@ from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.extraction_run import ExtractionRun
 from msn_mm.evaluation.feature_cache import FeatureCache
 from msn_mm.evaluation.feature_files import ImageFeatures
+from msn_mm.evaluation.features import check_finite
 from msn_mm.evaluation.folder_images import folder_images
+from msn_mm.evaluation.logistic_regression import SOLVER
 from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
 from msn_mm.models.readout import ReadOut
 from msn_mm.utils.protocol_options import default_workers
@@ -32,6 +34,7 @@ def extract_features(
     blocks: int = 1,
     norm: bool = False,
     mask_ratio: float = 0.0,
+    seed: int = 0,
     batch_size: int = 64,
     workers: int | None = None,
     amp: bool = False,
@@ -49,6 +52,7 @@ def extract_features(
         blocks: CLS tokens of this many last blocks, concatenated.
         norm: After the final norm instead of before it.
         mask_ratio: Share of patches to drop.
+        seed: Seed of the masks.
         batch_size: Images of a batch.
         workers: Data workers; 0 reads in this process; default: one a core, 8 at most.
         amp: Compute in bfloat16 where that is safe.
@@ -72,8 +76,9 @@ def extract_features(
     encode = _run(blocks, norm, batch_size, workers, amp, device, cache).of(cfg, checkpoint)
     rows = {}
     for name, part in parts.items():
-        found = encode(part, mask=Mask(mask_ratio))
+        found = encode(part, mask=Mask(mask_ratio, seed))
         assert found is not None  # one process
+        check_finite(found)
         rows[name] = found
     return ImageFeatures.of_parts(parts, rows)
 
@@ -87,6 +92,7 @@ def evaluate_lowshot(
     fractions: Sequence[float] = (),
     subset_files: Sequence[str | Path] = (),
     lambd: float | Literal["cv"] = 0.0025,
+    solver: str = SOLVER,
     mask_ratios: Sequence[float] = (),
     seed: int = 0,
     data: LabelledData | None = None,
@@ -109,6 +115,7 @@ def evaluate_lowshot(
         fractions: Shares of every class's images.
         subset_files: Files that name the labelled images, instead of the three above.
         lambd: Regularisation, or ``"cv"``.
+        solver: cyanure's algorithm.
         mask_ratios: Masks under which the classifier also learns.
         seed: Seed of splits and masks.
         data: Labelled and held-out images other than the config's.
@@ -133,17 +140,18 @@ def evaluate_lowshot(
     protocol = LowShotProtocol(
         images_per_class=() if subset_files else images_per_class,
         fractions=() if subset_files else fractions,
-        subset_files=subset_files,
+        subset_files=[subset_files] if isinstance(subset_files, str | Path) else subset_files,
         splits=splits,
         seed=seed,
         lambd=lambd,
+        solver=solver,
         mask_ratios=mask_ratios,
     )
     data = data or labelled_data(cfg)
     label_splits = protocol.label_splits(data)
     run = _run(blocks, norm, batch_size, workers, amp, device, cache)
     encode = run.of(cfg, checkpoint)
-    features = extract_low_shot(encode, data, label_splits, protocol)
+    features = extract_low_shot(encode, data.seen_by(cfg), label_splits, protocol)
     assert features is not None  # one process
     return measure(features, data, label_splits, protocol)
 

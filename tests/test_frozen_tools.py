@@ -105,6 +105,7 @@ def test_lowshot_agrees_with_the_formula_on_features_taken_by_hand(
 
 
 def test_splits_are_saved_and_passed_back_in() -> None:
+    call("lowshot", "tiny.py", "one.pth", "--images-per-class", "2", "--splits", "5")
     drawn = call("lowshot", "tiny.py", "one.pth", "--images-per-class", "2", "--splits", "3")
     files = sorted(Path("out_lowshot/splits").glob("2_*.txt"))
     assert [str(f) for f in files] == drawn["settings"]["split_files"] and len(files) == 3
@@ -112,6 +113,17 @@ def test_splits_are_saved_and_passed_back_in() -> None:
     assert [len(names) for names in lines] == [20, 20, 20] and lines[0] != lines[1]
     given = call("lowshot", "tiny.py", "one.pth", "--subset-file", *files, "--out", "again")
     assert without_seconds(given["metrics"]) == without_seconds(drawn["metrics"])
+    Path("copy.txt").write_text(files[0].read_text())
+    with pytest.raises(UserError, match=r"copy\.txt and .*2_00\.txt name the same images"):
+        call("lowshot", "tiny.py", "one.pth", "--subset-file", *files, "copy.txt")
+
+
+def test_a_fit_that_stops_short_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("tiny.py", "one.pth", "--images-per-class", "13", "--splits", "1")
+    call("lowshot", *words)
+    assert "warning" not in capsys.readouterr().out
+    call("lowshot", *words, "--lambd", "1e-9")
+    assert "13 labels a class: 1 of 1 fits stopped short of the optimum" in capsys.readouterr().out
 
 
 def test_rows_share_labels_and_may_be_any_backbone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +282,7 @@ def test_transfer_to_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) 
     # digits enlarged to 48 pixels come back to the model's 32: far from chance
     assert measured["all labels"]["top1"][0] >= 30
     assert "data, all labels" in capsys.readouterr().out
-    named = (Path("out_transfer/splits/data") / "20-labels_0.txt").read_text().split()
+    named = (Path("out_transfer/splits/data") / "20-labels_00.txt").read_text().split()
     assert len(named) == 20 and all(name.startswith("train_") for name in named)
 
 
@@ -285,8 +297,16 @@ def test_transfer_to_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) 
         (["lowshot", "one.pth", "--subset-file", "odd.txt"], r"odd\.txt, line 2: 'cat\.jpg' is"),
         (["lowshot", "one.pth", "--mask-ratio", "1.5"], r"mask ratio 1\.5"),
         (["lowshot", "one.pth", "--lambd", "-1"], r"--lambd: '-1' is neither"),
-        (["lowshot", "one.pth", "--splits", "0"], r"0 label splits"),
+        (["lowshot", "one.pth", "--splits", "0"], r"--splits: '0' is not a whole number"),
         (["lowshot", "one.pth", "--fraction", "0"], r"fraction"),
+        (["lowshot", "one.pth", "--seed", "-1"], r"--seed: '-1' is not a whole number"),
+        (["lowshot", "one.pth", "--out", "one.pth"], r"cannot write to --out one\.pth"),
+        (["lowshot", "one.pth", "--row", "tiny.py", "nan.pth", "--blocks", "3"], r"3 blocks"),
+        (["masking", "one.pth", "--row", "configs/eval/raw_pixels.py", "none"], r"masked images"),
+        (["masking", "one.pth", "--images", "uneven/train/a"], r"there is 1 image"),
+        (["masking", "one.pth", "--images", ""], r"empty name"),
+        (["extract", "nan.pth"], r"features of \d+ of \d+ images are not finite"),
+        (["transfer", "one.pth", "--data", "data", "./data"], r"two data sets called 'data'"),
         (["lowshot", "one.pth", "--images-per-class", "0"], r"0 labelled images a class"),
         (["lowshot", "one.pth", "--blocks", "3"], r"3 blocks .* has 2"),
         (["lowshot", "odd.txt"], r"not a whole checkpoint"),

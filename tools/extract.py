@@ -9,7 +9,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import NO_CHECKPOINT, add_extraction_options
+from msn_mm.utils.protocol_options import NO_CHECKPOINT, add_extraction_options, add_seed
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -50,7 +50,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="R",
         help="drop this share of random patches of each image (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the masks (default: 0)")
+    add_seed(parser, "the masks")
     add_extraction_options(parser)
     add_out(parser, "work_dirs/<config name>/extract")
     add_cfg_options(parser)
@@ -71,8 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.data import part_images
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.evaluation.extraction_run import start_extraction
+    from msn_mm.evaluation.features import check_finite
     from msn_mm.evaluation.folder_images import folder_images
-    from msn_mm.utils.results import format_table, write_results
+    from msn_mm.utils.results import format_table, output_directory, write_results
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
@@ -82,17 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts = {"images": folder_images(cfg, args.images, args.labels)}
     else:
         parts = part_images(cfg, args.part)
-    encode = run.of(cfg, checkpoint)
+    encode = run.of(cfg, checkpoint, [args.mask_ratio])
+    out = output_directory(args.out or default_work_dir(cfg, "extract"))
     mask = Mask(args.mask_ratio, seed=args.seed)
     rows = {}
     for name, part in parts.items():
         encoded = encode(part, mask=mask, progress=name)
         if encoded is not None:
+            check_finite(encoded)
             rows[name] = encoded
     if not run.is_first:
         return 0
 
-    out = Path(args.out or default_work_dir(cfg, "extract"))
     found = ImageFeatures.of_parts(parts, rows)
     written = [found.write(out, kind) for kind in args.format]
     seconds = time.perf_counter() - started
@@ -107,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "mask_ratio": mask.ratio,
         "seed": mask.seed,
         "source": args.images or args.part,
+        "view": next(iter(parts.values())).view_settings(),
         "cfg_options": args.cfg_options,
     }
     write_results(

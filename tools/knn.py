@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from msn_mm.errors import UserError
@@ -57,12 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.tables import knn_table
     from msn_mm.utils.progress import Progress
-    from msn_mm.utils.results import write_results
+    from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
     rows = read_rows(args)
-    out = Path(args.out or default_work_dir(rows[0].cfg, "knn"))
+    out = output_directory(args.out or default_work_dir(rows[0].cfg, "knn"))
     extraction = start_extraction(args)
+    extraction.check_rows(rows)
     data = labelled_data(rows[0].cfg)
     n = len(data.support)
     ks = args.k or [k for k in DEFAULT_KS if k <= n] or [n]
@@ -93,9 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings={
             "k": list(ks),
             "temperature": args.temperature,
-            "support_images": n,
-            "query_images": len(data.query),
             **extraction.settings(),
+            **data.settings(),
+            "views": {row.name: data.seen_by(row.cfg).query.view_settings() for row in rows},
             "cfg_options": args.cfg_options,
         },
         seconds=time.perf_counter() - started,

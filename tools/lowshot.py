@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_classifier_options, add_extraction_options, add_rows
+from msn_mm.utils.protocol_options import (
+    add_classifier_options,
+    add_extraction_options,
+    add_rows,
+    add_splits,
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -44,10 +48,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="FILE",
         help="the labelled images instead, one file name a line; each file is one split",
     )
-    labels.add_argument(
-        "--splits", type=int, default=3, help="label splits of each number (default: %(default)s)"
-    )
-    labels.add_argument("--seed", type=int, default=0, help="seed of the splits and masks")
+    add_splits(labels, " and masks")
     add_classifier_options(parser)
     parser.add_argument(
         "--mask-ratio",
@@ -81,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
     from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.split_files import save_splits
-    from msn_mm.evaluation.tables import low_shot_table, splits_table
-    from msn_mm.utils.results import write_results
+    from msn_mm.evaluation.tables import low_shot_table, splits_table, unconverged
+    from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
     rows = read_rows(args)
@@ -96,8 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         solver=args.solver,
         mask_ratios=args.mask_ratio,
     )
-    out = Path(args.out or default_work_dir(rows[0].cfg, "lowshot"))
+    out = output_directory(args.out or default_work_dir(rows[0].cfg, "lowshot"))
     extraction = start_extraction(args)
+    extraction.check_rows(rows, args.mask_ratio)
     data = labelled_data(rows[0].cfg)
     splits = protocol.label_splits(data)
     if extraction.is_first:
@@ -120,6 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings={
             **protocol.settings(),
             **extraction.settings(),
+            **data.settings(),
+            "views": {row.name: data.seen_by(row.cfg).query.view_settings() for row in rows},
             "split_files": files,
             "cfg_options": args.cfg_options,
         },
@@ -128,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     print()
     print(low_shot_table(metrics))
+    print("".join(f"\n{line}" for line in unconverged(metrics)), end="")
     print(f"\nresults: {out / 'results.json'}")
     return 0
 

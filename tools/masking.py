@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_extraction_options, add_rows
+from msn_mm.utils.protocol_options import add_extraction_options, add_rows, add_seed
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -35,7 +34,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "--images", metavar="DIR", help="a folder of images (default: the config's held-out ones)"
     )
     parser.add_argument("--max-images", type=int, metavar="N", help="the first N images only")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the masks")
+    add_seed(parser, "the masks")
     add_extraction_options(parser)
     add_out(parser, "work_dirs/<config name>/masking")
     add_cfg_options(parser)
@@ -55,23 +54,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     import numpy as np
 
     from msn_mm.engine.launch import default_work_dir
-    from msn_mm.evaluation.data import labelled_data, seen_by
+    from msn_mm.evaluation.data import part_images, seen_by
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.folder_images import folder_images
     from msn_mm.evaluation.masking import masking_invariance
     from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.tables import masking_table
-    from msn_mm.utils.results import write_results
+    from msn_mm.utils.results import output_directory, write_results
     from msn_mm.visualization.masking_curve import plot_masking_curves
 
     started = time.perf_counter()
     rows = read_rows(args)
-    out = Path(args.out or default_work_dir(rows[0].cfg, "masking"))
+    out = output_directory(args.out or default_work_dir(rows[0].cfg, "masking"))
     extraction = start_extraction(args)
+    extraction.check_rows(rows, args.mask_ratio)
     first = rows[0].cfg
-    images = folder_images(first, args.images) if args.images else labelled_data(first).query
+    if args.images is None:
+        images = part_images(first, "query")["query"]
+    else:
+        images = folder_images(first, args.images)
     indices = np.arange(len(images))[: args.max_images]
+    if len(indices) < 2:
+        raise UserError(
+            f"there is {len(indices)} image; a spread over images, and the similarity of "
+            "different ones, need at least 2"
+        )
 
     def extract(row: Row) -> tuple[Any, dict[float, list[Any]]]:
         encode, seen = extraction.of(row.cfg, row.checkpoint), seen_by(images, row.cfg)
@@ -103,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tool="masking",
         settings={
             "images": len(indices),
+            "source": args.images or "query",
+            "views": {row.name: seen_by(images, row.cfg).view_settings() for row in rows},
             "masks": args.masks,
             "seed": args.seed,
             **extraction.settings(),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_classifier_options, add_extraction_options, add_rows
+from msn_mm.utils.protocol_options import (
+    add_classifier_options,
+    add_extraction_options,
+    add_rows,
+    add_splits,
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -38,10 +43,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="N|all",
         help="numbers of labelled images, alike in every class, e.g. 4000 all (default: all)",
     )
-    data.add_argument(
-        "--splits", type=int, default=3, help="label splits of each number (default: %(default)s)"
-    )
-    data.add_argument("--seed", type=int, default=0, help="seed of the splits")
+    add_splits(data, "")
     add_classifier_options(parser)
     add_extraction_options(parser)
     add_out(parser, "work_dirs/<config name>/transfer")
@@ -64,21 +66,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.split_files import save_splits
-    from msn_mm.evaluation.tables import splits_table, transfer_table
+    from msn_mm.evaluation.tables import splits_table, transfer_table, unconverged
     from msn_mm.evaluation.transfer import label_splits
-    from msn_mm.utils.results import write_results
+    from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
     rows = read_rows(args)
-    out = Path(args.out or default_work_dir(rows[0].cfg, "transfer"))
+    out = output_directory(args.out or default_work_dir(rows[0].cfg, "transfer"))
     extraction = start_extraction(args)
+    extraction.check_rows(rows)
 
     def data_for(row: Row) -> dict[str, LabelledData]:
         found = [
             transfer_data(word, row.cfg, args.data_root, resize=args.resize, crop=args.crop)
             for word in args.data
         ]
-        return {data.name: data for data in found}
+        names = [data.name for data in found]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(
+                f"--data names two data sets called '{twice}'; measure them in two calls, or "
+                "rename a folder"
+            )
+        return dict(zip(names, found, strict=True))
 
     first = data_for(rows[0])
     splits = {
@@ -118,8 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             "seed": args.seed,
             "lambd": args.lambd,
             "solver": args.solver,
-            "resize": args.resize,
-            "crop": args.crop,
+            "datasets": {name: data.settings() for name, data in first.items()},
+            "views": {
+                row.name: {name: data.query.view_settings() for name, data in data_for(row).items()}
+                for row in rows
+            },
             **extraction.settings(),
             "split_files": files,
             "cfg_options": args.cfg_options,
@@ -128,6 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         **results_of_rows(rows, metrics),
     )
     print(transfer_table(metrics))
+    for name in first:
+        each = {f"{row}, {name}": measured[name] for row, measured in metrics.items()}
+        print("".join(f"\n{line}" for line in unconverged(each)), end="")
     print(f"\nresults: {out / 'results.json'}")
     return 0
 

@@ -1,6 +1,6 @@
 """CIFAR-100: 100 classes, 50,000 training and 10,000 test images; downloads 161 MiB once.
 
-    python tools/transfer.py cifar100 CONFIG CHECKPOINT
+    python tools/transfer.py CONFIG CHECKPOINT --data cifar100
 
 Published with ViT-B/16 (not measured here): 82.8 %.
 """

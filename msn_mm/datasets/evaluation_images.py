@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,6 +85,11 @@ class EvaluationImages(Dataset):
         except UnreadableImageError as error:
             raise UserError(f"{error}; mend or remove it, an evaluation needs all") from error
 
+    def view_settings(self) -> dict[str, Any]:
+        """Return the settings of the view, or its description where it has none to tell."""
+        settings = getattr(self.transform, "settings", None)
+        return dict(settings()) if callable(settings) else {"transform": repr(self.transform)}
+
     @property
     def metainfo(self) -> dict[str, Any]:
         """Meta information of the data set."""
@@ -122,7 +128,8 @@ class EvaluationImages(Dataset):
     def identity(self, index: int) -> bytes:
         """Return 16 bytes that tell which image this is, whatever the view.
 
-        For a file its resolved path, size and time of change; for an image in
+        For a file its resolved path, size and times of change (a copy that keeps the
+        time of its original has a later one of its own); for an image in
         memory its pixels.
 
         Raises:
@@ -140,7 +147,7 @@ class EvaluationImages(Dataset):
         except OSError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             raise UserError(f"cannot read image {path}: {reason}") from error
-        what = f"{_resolved(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+        what = f"{_resolved(path)}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
         return blake2b(
             what.encode(errors="surrogateescape"), digest_size=IDENTITY_BYTES, person=b"file"
         ).digest()
@@ -186,10 +193,17 @@ def _below(path: str, root: str) -> str:
 def _unique(names: list[str]) -> list[str]:
     if len(set(names)) == len(names):
         return names
-    seen: set[str] = set()
+    counts = Counter(names)
+    # A name that is there once stays what it is, wherever it stands.
+    seen = {name for name, count in counts.items() if count == 1}
     unique = []
     for i, name in enumerate(names):
-        unique.append(f"{name}#{i}" if name in seen else name)
+        if counts[name] == 1:
+            unique.append(name)
+            continue
+        while name in seen:
+            name = f"{name}#{i}"
+        unique.append(name)
         seen.add(name)
     return unique
 

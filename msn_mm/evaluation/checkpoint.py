@@ -39,7 +39,10 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         ) from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if state is None and isinstance(checkpoint, dict) and checkpoint:
-        is_bare = all(isinstance(value, torch.Tensor) for value in checkpoint.values())
+        is_bare = all(
+            isinstance(key, str) and isinstance(value, torch.Tensor)
+            for key, value in checkpoint.items()
+        )
         state = checkpoint if is_bare else None
     if not isinstance(state, dict):
         raise UserError(f"'{path}' has no 'state_dict'; give a checkpoint of tools/train.py")

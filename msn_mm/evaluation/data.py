@@ -17,12 +17,12 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from numpy.typing import NDArray
 
-from msn_mm.datasets import EvalCrop, ImageFolder, LabelledImages
+from msn_mm.datasets import EvalCrop, ImageFolder
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.engine.launch import config_directories, load_config, resolve_config_path
 from msn_mm.errors import UserError, did_you_mean
-from msn_mm.evaluation.transfer_view import model_channels, own_view, transfer_view
+from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view, transfer_view
 from msn_mm.registry import DATASETS
 
 _MISSING = (
@@ -81,6 +81,17 @@ class LabelledData:
         support, query = seen_by(self.support, cfg), seen_by(self.query, cfg)
         return dataclasses.replace(self, support=support, query=query)
 
+    def settings(self) -> dict[str, Any]:
+        """Return which data these are, for ``results.json``."""
+        return {
+            "data": self.name,
+            "support_root": str(getattr(self.support.dataset, "data_root", None) or ""),
+            "query_root": str(getattr(self.query.dataset, "data_root", None) or ""),
+            "support_images": len(self.support),
+            "query_images": len(self.query),
+            "classes": len(self.classes),
+        }
+
     @property
     def support_labels(self) -> NDArray[np.int64]:
         """``(n,)`` labels of the images to learn from."""
@@ -121,22 +132,29 @@ def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:
     return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), "channels": channels}))
 
 
-def part_images(cfg: Config, part: str = "all") -> dict[str, EvaluationImages]:
-    """Return parts of a config's labelled data by name.
+def part_images(cfg: Config, part: str = "all", of: str = "test") -> dict[str, EvaluationImages]:
+    """Return parts of a config's labelled data by name; only those are read.
 
     Args:
         cfg: A config, see :func:`labelled_data`.
         part: ``"support"``, ``"query"`` or ``"all"``.
+        of: ``"test"`` or ``"val"``; the other one serves where it is missing.
 
     Raises:
-        UserError: The config names no labelled data.
+        UserError: The config names no labelled data, or it cannot be read.
         ValueError: There is no such part.
     """
     if part not in ("support", "query", "all"):
         raise ValueError(f"part must be support, query or all, not '{part}'")
-    data = labelled_data(cfg)
-    found = {"support": data.support, "query": data.query}
-    return found if part == "all" else {part: found[part]}
+    dataset = labelled_config(cfg, of)
+    if dataset is None:
+        raise UserError(_MISSING.format(name=cfg.filename or "the config"))
+    names = ("support", "query") if part == "all" else (part,)
+    with config_mistakes():
+        return {
+            name: EvaluationImages(build_data(dataset[name]), dataset["transform"])
+            for name in names
+        }
 
 
 def labelled_data(cfg: Config, part: str = "test") -> LabelledData:
@@ -151,19 +169,8 @@ def labelled_data(cfg: Config, part: str = "test") -> LabelledData:
         UserError: The config names none, or it cannot be read.
     """
     name = Path(cfg.filename).stem if cfg.filename else "the config"
-    for kind in (part, "val" if part == "test" else "test"):
-        dataset = (cfg.get(f"{kind}_dataloader") or {}).get("dataset")
-        if isinstance(dataset, Mapping) and dataset.get("type") in (
-            LabelledImages.__name__,
-            LabelledImages,
-        ):
-            with config_mistakes():
-                return LabelledData(
-                    EvaluationImages(build_data(dataset["support"]), dataset["transform"]),
-                    EvaluationImages(build_data(dataset["query"]), dataset["transform"]),
-                    name,
-                )
-    raise UserError(_MISSING.format(name=cfg.filename or name))
+    images = part_images(cfg, "all", part)
+    return LabelledData(images["support"], images["query"], name)
 
 
 def transfer_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ import timm
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import BaseModule, is_model_wrapper
+from mmengine.model import (
+    BaseDataPreprocessor,
+    BaseModule,
+    ImgDataPreprocessor,
+    is_model_wrapper,
+)
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -31,9 +37,9 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 # Where checkpoints keep the trunk, the best first: MSN represents by its target.
 _PREFIXES = ("target_backbone.", "backbone.")
-# Convolutions choose another algorithm for one image than for several, with
-# another rounding; from this many on rows do not depend on their number.
-_LEAST_CPU_BATCH = 8
+# The number of images decides which kernels a CPU's libraries choose, and with
+# it the rounding. Always the same number, and a row depends on its image alone.
+_CPU_BATCH = 16
 
 
 class FrozenEncoder:
@@ -48,6 +54,7 @@ class FrozenEncoder:
         amp: Compute in bfloat16 where that is safe (autocast).
         is_owner: Nothing else changes the trunk's weights, so that their
             fingerprint is taken once.
+        is_bgr: The trunk takes its channels in the order BGR.
 
     Attributes:
         in_channels: C.
@@ -65,6 +72,7 @@ class FrozenEncoder:
         device: torch.device | None = None,
         amp: bool = False,
         is_owner: bool = False,
+        is_bgr: bool = False,
     ) -> None:
         check_readout(trunk, readout)
         self.trunk = trunk
@@ -78,6 +86,7 @@ class FrozenEncoder:
         )
         self._normalise = normalise
         self._is_owner = is_owner
+        self._is_bgr = is_bgr
         self._fingerprint: str | None = None
 
     @property
@@ -114,18 +123,28 @@ class FrozenEncoder:
                 f"the images have {images.shape[1]} channel(s) and the encoder takes "
                 f"{self.in_channels}; set channels of the view (EvalCrop) or in_chans of the model"
             )
-        wanted = len(images)
-        if self.device.type == "cpu" and 0 < wanted < _LEAST_CPU_BATCH:
-            images = _pad(images, _LEAST_CPU_BATCH)
-            keys = None if keys is None else _pad(keys, _LEAST_CPU_BATCH)
+        size = _CPU_BATCH if self.device.type == "cpu" else max(1, len(images))
         with _in_eval_mode(self.trunk):
-            inputs = self._normalise({"inputs": images, "data_samples": {}})["inputs"]
-            keys = None if keys is None else keys.to(self.device)
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-                rows = represent(self.trunk, inputs, self.readout, mask_ratio, keys)
-        rows = rows[:wanted].float()
+            rows = torch.cat(
+                [
+                    self._encode(part, mask_ratio, None if keys is None else keys[start:][:size])
+                    for start, part in _parts(images, size)
+                ]
+            )
         self.width = rows.shape[1]
         return rows
+
+    def _encode(self, images: Tensor, mask_ratio: float, keys: Tensor | None) -> Tensor:
+        wanted = len(images)
+        if self.device.type == "cpu":
+            images = _pad(images, _CPU_BATCH)
+            keys = None if keys is None else _pad(keys, _CPU_BATCH)
+        inputs = self._normalise({"inputs": images, "data_samples": {}})["inputs"]
+        inputs = inputs.flip(1) if self._is_bgr else inputs
+        keys = None if keys is None else keys.to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
+            rows = represent(self.trunk, inputs, self.readout, mask_ratio, keys)
+        return rows[:wanted].float()
 
     def fingerprint(self) -> str:
         """Return a hash of all that a feature depends on beside the image and its view.
@@ -148,6 +167,7 @@ class FrozenEncoder:
             "parameters": sum(p.numel() for p in self.trunk.parameters()),
             "mean": self._normalise.mean.flatten().tolist(),
             "std": self._normalise.std.flatten().tolist(),
+            "channels": "BGR" if self._is_bgr else "RGB",
             "blocks": self.readout.blocks,
             "norm": self.readout.norm,
             "precision": "bfloat16 autocast" if self.amp else "float32",
@@ -156,6 +176,8 @@ class FrozenEncoder:
                 "msn_mm": msn_mm.__version__,
                 "torch": str(torch.__version__),
                 "timm": timm.__version__,
+                "mmpretrain": metadata.version("mmpretrain"),
+                "mmengine": metadata.version("mmengine"),
             },
         }
 
@@ -198,7 +220,9 @@ def build_encoder(
     normalise = _normalisation(model, trunk, cfg.get("data_preprocessor")).to(place)
     trunk.to(place).requires_grad_(False)
     trunk.eval()  # some trunks of mmpretrain return nothing here
-    return FrozenEncoder(trunk, normalise, readout, place, amp, is_owner=True)
+    return FrozenEncoder(
+        trunk, normalise, readout, place, amp, is_owner=True, is_bgr=_wants_bgr(model)
+    )
 
 
 def encoder_of(
@@ -222,7 +246,7 @@ def encoder_of(
     trunk = trunk_of(inner)
     device = _device_of(trunk)
     normalise = _normalisation(inner, trunk, data_preprocessor).to(device)
-    return FrozenEncoder(trunk, normalise, readout, device, amp)
+    return FrozenEncoder(trunk, normalise, readout, device, amp, is_bgr=_wants_bgr(inner))
 
 
 def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Module:
@@ -264,6 +288,8 @@ def _normalisation(
     mean, std = getattr(own, "mean", None), getattr(own, "std", None)
     if isinstance(mean, Tensor) and isinstance(std, Tensor):
         means, stds = mean.flatten().tolist(), std.flatten().tolist()
+        if _wants_bgr(model):
+            means, stds = means[::-1], stds[::-1]
     elif configured and configured.get("mean") is not None:
         means, stds = list(configured["mean"]), list(configured["std"])
     else:
@@ -279,14 +305,28 @@ def _normalisation(
     return MultiViewPreprocessor(means, stds)
 
 
+def _wants_bgr(model: nn.Module) -> bool:
+    """Whether a model of mmpretrain was trained on images as OpenCV reads them, BGR."""
+    own = getattr(model, "data_preprocessor", None)
+    if not isinstance(own, ImgDataPreprocessor | BaseDataPreprocessor):
+        return False
+    if not isinstance(getattr(own, "mean", None), Tensor) or own.mean.numel() != 3:
+        return False
+    turns = getattr(own, "to_rgb", getattr(own, "_channel_conversion", None))
+    return turns is False and not isinstance(own, MultiViewPreprocessor)
+
+
 def _in_channels(trunk: nn.Module) -> int | None:
+    # Not the trunk's own attribute first: some use it to count while they build.
+    convolutions = (m for m in trunk.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    if first is not None:
+        return first.in_channels
     for name in ("in_chans", "in_channels"):
         value = getattr(trunk, name, None)
         if isinstance(value, int):
             return value
-    convolutions = (m for m in trunk.modules() if isinstance(m, nn.Conv2d))
-    first = next(convolutions, None)
-    return None if first is None else first.in_channels
+    return None
 
 
 def _device_of(module: nn.Module) -> torch.device:
@@ -294,7 +334,15 @@ def _device_of(module: nn.Module) -> torch.device:
     return tensors[0].device if tensors else torch.device("cpu")
 
 
+def _parts(images: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first index and the images of each part of at most ``size``; one at least."""
+    for start in range(0, max(1, len(images)), size):
+        yield start, images[start : start + size]
+
+
 def _pad(tensor: Tensor, length: int) -> Tensor:
+    if not 0 < len(tensor) < length:
+        return tensor
     return torch.cat([tensor, tensor[-1:].expand(length - len(tensor), *tensor.shape[1:])])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.feature_cache import FeatureCache
-from msn_mm.models.readout import ReadOut
+from msn_mm.evaluation.rows import Row
+from msn_mm.models.readout import ReadOut, check_readout
 
 Encode = Callable[..., "NDArray[np.float32] | None"]
 
@@ -52,15 +53,24 @@ class ExtractionRun:
         """Build an encoder; see :func:`~msn_mm.evaluation.encoder.build_encoder`."""
         return build_encoder(cfg, checkpoint, self.readout, self.device, self.amp)
 
-    def of(self, cfg: Config, checkpoint: str | Path | None) -> Encode:
+    def of(
+        self, cfg: Config, checkpoint: str | Path | None, mask_ratios: Sequence[float] = ()
+    ) -> Encode:
         """Return :func:`~msn_mm.evaluation.extraction.extract` for one encoder.
 
+        Args:
+            cfg: Its config.
+            checkpoint: Its weights.
+            mask_ratios: Masks that it will be asked for.
+
         Raises:
-            UserError: The config, the checkpoint and the read-out do not fit each other.
+            UserError: Config, checkpoint, read-out and masks do not fit each other.
         """
+        encoder = self.encoder(cfg, checkpoint)
+        check_readout(encoder.trunk, self.readout, max(mask_ratios, default=0.0))
         return partial(
             extract,
-            self.encoder(cfg, checkpoint),
+            encoder,
             batch_size=self.batch_size,
             workers=self.workers,
             cache=self.cache,
@@ -75,6 +85,19 @@ class ExtractionRun:
         support = encode(seen.support, progress="labelled images")
         query = encode(seen.query, progress="held-out images")
         return None if support is None or query is None else (support, query)
+
+    def check_rows(self, rows: Sequence[Row], mask_ratios: Sequence[float] = ()) -> None:
+        """Refuse a row that cannot be measured, before the first one is.
+
+        Args:
+            rows: The rows; a single one has nothing before it to lose.
+            mask_ratios: Masks that each encoder has to take.
+
+        Raises:
+            UserError: Weights, read-out or mask do not fit a row's model.
+        """
+        for row in rows if len(rows) > 1 else ():
+            self.of(row.cfg, row.checkpoint, mask_ratios)
 
     def settings(self) -> dict[str, Any]:
         """Return what the numbers depend on, for ``results.json``."""

@@ -138,6 +138,14 @@ class Shelf:
         order = np.argsort(wanted)
         ordered = wanted[order]
         is_open = np.ones(len(ids), dtype=bool)
+
+        def places_of(words: NDArray[np.bytes_]) -> NDArray[np.int64]:
+            return order[np.minimum(np.searchsorted(ordered, words), len(order) - 1)]
+
+        def is_wanted(there: Ids) -> bool:
+            words = _words(there)
+            return bool((wanted[places_of(words)] == words).any())
+
         seen: set[Path] = set()
         while shards := [path for path in self._shards() if path not in seen]:
             # Another run may merge shards meanwhile: look again for new ones.
@@ -145,12 +153,12 @@ class Shelf:
             for path in shards:
                 if not is_open.any():
                     return
-                loaded = self._load(path, width, lambda there: np.isin(_words(there), wanted).any())
+                loaded = self._load(path, width, is_wanted)
                 if loaded is None:
                     continue
                 words, rows = _words(loaded[0]), loaded[1]
                 width = rows.shape[1]
-                places = order[np.minimum(np.searchsorted(ordered, words), len(order) - 1)]
+                places = places_of(words)
                 is_hit = (wanted[places] == words) & is_open[places]
                 is_open[places[is_hit]] = False
                 yield places[is_hit], rows[is_hit]
@@ -168,9 +176,10 @@ class Shelf:
                 write_atomically(self.directory / "about.json", self._about)
             with writing_atomically(path) as file:
                 np.savez(file, ids=ids, features=rows)
-        except OSError as error:
+        except UserError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             raise UserError(
-                f"cannot write the feature cache {self.directory.parent}: {error.strerror}; make "
+                f"cannot write the feature cache {self.directory.parent}: {reason}; make "
                 "room, or name another directory, or do without a cache"
             ) from error
 

@@ -8,6 +8,7 @@ from typing import Literal
 from mmengine.config import Config
 
 from msn_mm.datasets import EvalCrop, EvaluationImages, ImageFolder
+from msn_mm.errors import UserError
 from msn_mm.evaluation.transfer_view import own_view, transfer_view
 
 
@@ -27,6 +28,8 @@ def folder_images(
     Raises:
         UserError: There are no images.
     """
+    if not str(folder):
+        raise UserError("the folder of images has an empty name; give a directory")
     settings = transfer_view(cfg).settings()
     own = own_view(cfg) or {}
     settings["resize_mode"] = own.get("resize_mode", "short")

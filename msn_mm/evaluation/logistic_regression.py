@@ -19,6 +19,9 @@ from msn_mm.errors import UserError
 RELEASED_LAMBD = 0.0025
 """Regularisation of the example call in MSN's released evaluation."""
 
+RELEASED_TOL = 1e-3
+"""Relative duality gap at which MSN's released evaluation stops."""
+
 SOLVER = "auto"
 """Algorithm of MSN's released evaluation: ``qning-ista`` below 1,000 images, ``qning-miso`` from
 there on. With many classes ``qning-ista`` stays 2 to 6 times as fast and ends nearer the optimum
@@ -120,7 +123,7 @@ def fit_logistic_regression(
     features: NDArray[np.float64],
     labels: NDArray[Any],
     lambd: float = RELEASED_LAMBD,
-    tol: float = 1e-3,
+    tol: float = RELEASED_TOL,
     max_epochs: int = 300,
     gap_interval: int = 10,
     seed: int = 0,

@@ -55,6 +55,8 @@ class LowShotProtocol:
     solver: str = SOLVER
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"seed {self.seed} is negative; give 0 or more")
         if self.splits < 1:
             raise UserError(f"{self.splits} label splits measure nothing; ask for at least 1")
         for count in self.images_per_class:

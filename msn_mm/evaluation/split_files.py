@@ -22,17 +22,19 @@ from msn_mm.utils.results import write_atomically
 def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> list[Path]:
     """Write each split as a file that :func:`splits_from_files` reads back.
 
-    The files are ``<column>_<number>.txt``, numbers from 0 and padded so that
-    their alphabetic order is that of the splits, a space in the column written
-    as ``-``. Images are named by their base names when these are unique in the
-    support set, else by their whole names, in the order of the indices.
+    The files are ``<column>_<number>.txt``, numbers from 0 and padded to two
+    digits or more so that their alphabetic order is that of the splits, a
+    space in the column written as ``-``. Images are named by their base names
+    when these are unique in the support set, else by their whole names, in the
+    order of the indices.
 
     Reading the files of a column of n images a class gives back the same
     column. A fraction such as ``1%`` becomes the number of images that it is:
     a list of names does not tell what it was a fraction of.
 
     Args:
-        directory: Where to; made if missing. Files of the same names are replaced.
+        directory: Where to; made if missing. Other files of the same columns there
+            are removed.
         splits: Indices into the support set.
         names: Name of each image of the support set.
 
@@ -46,16 +48,26 @@ def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> 
     written = bases if len(set(bases)) == len(bases) else names
     paths = []
     for column, subsets in splits.items():
-        digits = len(str(len(subsets) - 1))
+        stem = column.replace(" ", "-")
+        digits = max(2, len(str(len(subsets) - 1)))
+        # Those of an earlier call would be taken for more splits of this column.
+        for old in Path(directory).glob(f"{stem}_*.txt"):
+            if old.stem.removeprefix(f"{stem}_").isdigit():
+                old.unlink()
         for number, subset in enumerate(subsets):
             lines = [written[index] for index in subset]
             for line in lines:
+                if not line.isascii() and "\udc80" <= max(line) <= "\udcff":
+                    raise UserError(
+                        f"the image name {line!r} is not UTF-8 and cannot be a line of a split "
+                        "file; rename the image"
+                    )
                 if "\n" in line or "\r" in line or line != line.strip():
                     raise UserError(
                         f"the image name {line!r} cannot be a line of a split file; rename the "
                         "image without line breaks or spaces at its ends"
                     )
-            path = Path(directory) / f"{column.replace(' ', '-')}_{number:0{digits}d}.txt"
+            path = Path(directory) / f"{stem}_{number:0{digits}d}.txt"
             write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
             paths.append(path)
     return paths
@@ -84,7 +96,8 @@ def splits_from_files(
         Ascending indices into ``names`` for each file, by column.
 
     Raises:
-        UserError: A file is missing, empty, not text or given twice; or a line
+        UserError: A file is missing, empty, not text or given twice, or two
+            name the same images; or a line
             names no image of the data set, several, or one that an earlier
             line has named; or a class of the data set has no image in a file.
         ValueError: ``names`` and ``labels`` differ in length, or no files.
@@ -96,6 +109,7 @@ def splits_from_files(
         raise ValueError(f"{len(names)} names and labels of {labels.shape} do not fit")
     classes, targets = np.unique(labels, return_inverse=True)
     seen: set[Path] = set()
+    images: dict[Path, NDArray[np.int64]] = {}
     listed: list[tuple[Path, list[tuple[int, str]]]] = []
     for file in map(Path, files):
         if file.resolve() in seen:
@@ -114,6 +128,13 @@ def splits_from_files(
                 "without that class"
             )
         column = str(counts[0]) if counts.min() == counts.max() else f"{len(subset)} images"
+        twin = next((other for other, one in images.items() if np.array_equal(one, subset)), None)
+        if twin is not None:
+            raise UserError(
+                f"{file} and {twin} name the same images, which would count one split twice; "
+                "leave one of them out"
+            )
+        images[file] = subset
         found.append((len(subset), column, subset))
     splits: dict[str, list[NDArray[np.int64]]] = {}
     for _, column, subset in sorted(found, key=lambda item: item[:2]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msn_mm.evaluation.logistic_regression import RELEASED_TOL
 from msn_mm.utils.results import format_table
 
 Measured = Mapping[str, Any]
@@ -70,6 +71,27 @@ def low_shot_table(rows: Mapping[str, Measured]) -> str:
     ]
     tables.append(format_table(["fits, seconds in all", *(heading(c) for c in columns)], seconds))
     return "\n\n".join(tables)
+
+
+def unconverged(rows: Mapping[str, Measured]) -> list[str]:
+    """Return a warning for each column whose fits stopped before the solver's tolerance.
+
+    Args:
+        rows: As in :func:`low_shot_table`.
+    """
+    lines = []
+    for name, measured in rows.items():
+        for column, values in measured.items():
+            for ratio, fits in (("", values), *values.get("masked", {}).items()):
+                short = [gap for gap in fits["gap"] if not gap <= RELEASED_TOL]
+                if short:
+                    masked = f", learnt from {float(ratio):.0%} masked" if ratio else ""
+                    lines.append(
+                        f"warning: {name}, {heading(column)}{masked}: {len(short)} of "
+                        f"{len(fits['gap'])} fits stopped short of the optimum (relative gap up "
+                        f"to {max(short):.2g}); raise --lambd, or take --solver qning-ista"
+                    )
+    return lines
 
 
 def transfer_table(rows: Mapping[str, Mapping[str, Measured]]) -> str:

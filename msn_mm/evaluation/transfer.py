@@ -39,7 +39,7 @@ def label_splits(data: LabelledData, labels: Sequence[str], splits: int, seed: i
         if word == ALL:
             chosen[f"{ALL} labels"] = [np.arange(len(truth))]
             continue
-        if not word.isdigit() or int(word) < 1:
+        if not (word.isascii() and word.isdigit()) or int(word) < 1:
             raise UserError(f"--labels is '{word}'; give a number of labelled images, or {ALL}")
         a_class, rest = divmod(int(word), classes)
         if rest:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from msn_mm.datasets import EvalCrop
+from msn_mm.datasets import EvalCrop, LabelledImages
 from msn_mm.errors import UserError
 
 RESIZE, CROP = 256, 224
@@ -73,13 +73,36 @@ def model_channels(cfg: Config) -> int:
 
 
 def own_view(cfg: Config) -> Mapping[str, Any] | None:
-    """Return the ``EvalCrop`` of a config's test or validation data, None where there is none."""
-    for name in ("test_dataloader", "val_dataloader"):
-        dataset = (cfg.get(name) or {}).get("dataset") or {}
+    """Return the ``EvalCrop`` of a config's test or validation data, None where there is none.
+
+    That of its labelled images comes first.
+    """
+    loaders = [cfg.get(name) or {} for name in ("test_dataloader", "val_dataloader")]
+    for dataset in (labelled_config(cfg), *(loader.get("dataset") for loader in loaders)):
         transform = dataset.get("transform") if isinstance(dataset, Mapping) else None
-        if isinstance(transform, Mapping) and transform.get("type") in ("EvalCrop", EvalCrop):
+        if isinstance(transform, Mapping) and _is(transform, EvalCrop):
             return transform
     return None
+
+
+def labelled_config(cfg: Config, part: str = "test") -> Mapping[str, Any] | None:
+    """Return the ``LabelledImages`` that a config names, None where there is none.
+
+    Args:
+        cfg: A config.
+        part: ``"test"`` or ``"val"``; the other one serves where it is missing.
+    """
+    for name in (part, "val" if part == "test" else "test"):
+        dataset = (cfg.get(f"{name}_dataloader") or {}).get("dataset")
+        if isinstance(dataset, Mapping) and _is(dataset, LabelledImages):
+            return dataset
+    return None
+
+
+def _is(config: Mapping[str, Any], kind: type) -> bool:
+    """Whether a config builds a class, by name, by name with a scope, or by the class itself."""
+    found = config.get("type")
+    return found is kind or str(found).rpartition(".")[2] == kind.__name__
 
 
 def _usual_sides(cfg: Config) -> tuple[int, int | None]:

@@ -118,7 +118,13 @@ def represent(
         return cls[0] if len(cls) == 1 else torch.cat(cls, dim=1)
     # Masked image modelling: its trunks mask by themselves unless told not to.
     whole: dict[str, Any] = {"mask": None} if "mask" in _parameters(trunk.forward) else {}
-    output = trunk(images, **whole)
+    try:
+        output = trunk(images, **whole)
+    except TypeError as error:
+        raise UserError(
+            f"backbone {type(trunk).__name__} does not run on images alone ({_line(error)}); "
+            "evaluate the plain network that its weights fit"
+        ) from error
     while isinstance(output, Sequence):
         output = output[-1]
     if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4) or len(output) != len(images):
@@ -130,7 +136,9 @@ def represent(
     if output.ndim == 4:
         return output.mean(dim=(1, 2) if _channels_last(trunk) else (2, 3))
     if output.ndim == 3:
-        return output[:, 0] if _has_cls(trunk) else output.mean(dim=1)
+        if _has_cls(trunk):
+            return output[:, 0]
+        return output.mean(dim=2 if _is_channels_first(trunk, output) else 1)
     return output
 
 
@@ -146,8 +154,17 @@ def _channels_last(trunk: nn.Module) -> bool:
 def _has_cls(trunk: nn.Module) -> bool:
     inner = _inner(trunk)
     prefix = getattr(inner, "num_prefix_tokens", None)
-    # A trunk that never heard of either is taken at its first token.
-    return getattr(inner, "cls_token", True) is not None if prefix is None else prefix > 0
+    return isinstance(getattr(inner, "cls_token", None), Tensor) if prefix is None else prefix > 0
+
+
+def _is_channels_first(trunk: nn.Module, tokens: Tensor) -> bool:
+    """mmpretrain's mixers give (B, D, N); its width is then the second dimension, not the last."""
+    width = getattr(trunk, "embed_dims", None)
+    return width == tokens.shape[1] and width != tokens.shape[2]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _inner(trunk: nn.Module) -> nn.Module:

@@ -38,6 +38,34 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
+    """Add ``--splits`` and ``--seed``.
+
+    Args:
+        parser: The parser or a group of it.
+        what: What else than the splits the seed draws, for its help.
+    """
+    parser.add_argument(
+        "--splits",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="label splits of each number (default: %(default)s)",
+    )
+    add_seed(parser, f"the splits{what}")
+
+
+def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
+    """Add ``--seed``, a whole number."""
+    parser.add_argument(
+        "--seed",
+        type=_not_negative,
+        default=0,
+        metavar="N",
+        help=f"seed of {what} (default: %(default)s)",
+    )
+
+
 def add_extraction_options(parser: argparse.ArgumentParser) -> None:
     """Add what decides how features are computed, and what a feature is."""
     group = parser.add_argument_group("features")
@@ -122,6 +150,6 @@ def _not_negative(text: str) -> int:
 
 
 def _whole(text: str, least: int) -> int:
-    if not text.isdigit() or int(text) < least:
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
     return int(text)

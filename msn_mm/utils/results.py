@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import msn_mm
+from msn_mm.errors import UserError
 
 
 def write_results(
@@ -98,7 +99,40 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside ``path`` that is renamed there once all of it is on the disk."""
+    """Open a file beside ``path`` that is renamed there once all of it is on the disk.
+
+    Raises:
+        UserError: The place cannot be written, or is full.
+    """
+    try:
+        with _writing(path) as file:
+            yield file
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; make room, or name another place"
+        ) from error
+
+
+def output_directory(path: str | Path) -> Path:
+    """Make the directory that a tool writes to, before its work.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write to --out {path}: {error.strerror}; name a directory of yours"
+        ) from error
+    return path
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     beside = Path(name)

@@ -108,3 +108,12 @@ def test_the_settings_of_a_view_build_it_again() -> None:
     assert again.settings() == view.settings()
     pixels = np.random.default_rng(0).integers(0, 256, (60, 50, 1), dtype=np.uint8)
     assert torch.equal(again({"img": pixels}), view({"img": pixels}))
+
+
+def test_names_stay_unique_whatever_they_look_like() -> None:
+    from msn_mm.datasets.evaluation_images import _unique
+
+    names = ["a", "a#2", "a", "b", "a"]
+    unique = _unique(names)
+    assert len(set(unique)) == 5 and unique[1] == "a#2" and unique[3] == "b"
+    assert all(given.startswith(name) for given, name in zip(unique, names, strict=True))

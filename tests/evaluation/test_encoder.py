@@ -10,8 +10,9 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
-from msn_mm.evaluation.encoder import ReadOut, build_encoder, encoder_of
+from msn_mm.evaluation.encoder import FrozenEncoder, ReadOut, build_encoder, encoder_of
 from msn_mm.models.methods.msn import MSN
+from msn_mm.models.readout import represent
 from msn_mm.registry import MODELS
 
 from .photos import AMP_TOLERANCE
@@ -28,6 +29,8 @@ MSN_CONFIG = dict(
 )
 SMALL_VIT = dict(embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 # Every way in which a registry spells a backbone: its config, and its own output for x.
+SMALL_MIXER = dict(embed_dims=24, num_layers=1, tokens_mlp_dims=16, channels_mlp_dims=32)
+
 FOREIGN: dict[str, tuple[dict[str, Any], Any]] = {
     "resnet": (
         dict(type="mmpretrain.ResNet", depth=18),
@@ -80,6 +83,15 @@ FOREIGN: dict[str, tuple[dict[str, Any], Any]] = {
         ),
         lambda net, x: net.timm_model.forward_features(x).flatten(1, 2).mean(dim=1),
     ),
+    "mixer": (
+        dict(type="mmpretrain.MlpMixer", arch=SMALL_MIXER, img_size=32, patch_size=8),
+        lambda net, x: net(x)[-1].mean(dim=2),
+    ),
+    "timm mixer": (
+        dict(type="TIMMBackbone", model_name="mixer_s32_224", img_size=32),
+        lambda net, x: net.timm_model.forward_features(x).mean(dim=1),
+    ),
+    "mobilenet": (dict(type="mmpretrain.MobileNetV2"), lambda net, x: net(x)[-1].mean(dim=(2, 3))),
     "pixels": (dict(type="RawPixels"), lambda net, x: x.flatten(1)),
 }
 
@@ -93,6 +105,13 @@ def photos(n: int = 5, channels: int = 3, size: int = 32) -> Tensor:
 def normalised(images: Tensor, mean: list[float] = MEAN, std: list[float] = STD) -> Tensor:
     statistics = [torch.tensor(values).view(-1, 1, 1) for values in (mean, std)]
     return (images.float() - statistics[0]) / statistics[1]
+
+
+def encoder_in_bgr(encoder: FrozenEncoder, images: Tensor) -> Tensor:
+    """What an encoder gives when its trunk sees normalised images with channels turned round."""
+    x = normalised(images).flip(1)
+    with torch.no_grad():
+        return represent(encoder.trunk, x)
 
 
 def msn(seed: int = 0) -> MSN:
@@ -206,7 +225,7 @@ def self_supervised(kind: str) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["BYOL", "MAE", "ImageClassifier"])
 def test_a_method_of_mmpretrain_is_represented_by_its_backbone(kind: str, tmp_path: Path) -> None:
     cfg = Config(dict(model=self_supervised(kind)))
-    cfg.model.data_preprocessor = dict(mean=MEAN, std=STD)
+    cfg.model.data_preprocessor = dict(mean=MEAN, std=STD, to_rgb=True)
     encoder, images = build_encoder(cfg, None, seed=1), photos()
     with torch.no_grad():
         x = normalised(images)
@@ -217,6 +236,12 @@ def test_a_method_of_mmpretrain_is_represented_by_its_backbone(kind: str, tmp_pa
             want = encoder.trunk(x)[-1].mean(dim=(2, 3))
     torch.testing.assert_close(encoder(images), want, atol=1e-5, rtol=1e-4)
     assert torch.equal(encoder(images), encoder(images))
+
+    # a model that was trained on BGR gets BGR, its statistics in that order
+    cfg.model.data_preprocessor = dict(mean=MEAN[::-1], std=STD[::-1], to_rgb=False)
+    turned = build_encoder(cfg, None, seed=1)
+    torch.testing.assert_close(turned(images), encoder_in_bgr(encoder, images))
+    cfg.model.data_preprocessor = dict(mean=MEAN, std=STD, to_rgb=True)
 
     state = {f"backbone.{key}": value for key, value in encoder.trunk.state_dict().items()}
     torch.save({"state_dict": {**state, "head.other": torch.zeros(2)}}, tmp_path / "a.pth")

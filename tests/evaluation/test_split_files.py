@@ -60,7 +60,7 @@ def test_saved_files_hold_base_names_unless_two_images_share_one(tmp_path: Path)
     names, labels = _set((2, 2, 2))
     drawn = draw_splits(labels, (1,), splits=1)
     (path,) = save_splits(tmp_path, drawn, names)
-    assert path.name == "1_0.txt"
+    assert path.name == "1_00.txt"
     text = path.read_text()
     assert text == "".join(f"{names[i].rpartition('/')[2]}\n" for i in drawn["1"][0])
     folders = ["a/0.png", "a/1.png", "b/0.png", "b/1.png", "c/0.png", "c/1.png"]
@@ -73,13 +73,15 @@ def test_a_fraction_comes_back_under_its_number_of_images(tmp_path: Path) -> Non
     names, labels = _set((10, 20, 40))
     drawn = draw_splits(labels, (), (0.1, 0.5), splits=2)
     paths = save_splits(tmp_path, drawn, names)
-    assert [path.name for path in paths] == ["10%_0.txt", "10%_1.txt", "50%_0.txt", "50%_1.txt"]
+    assert [path.name for path in paths] == [
+        f"{column}_0{k}.txt" for column in ("10%", "50%") for k in (0, 1)
+    ]
     again = splits_from_files(paths[::-1], names, labels)
     assert list(again) == ["7 images", "35 images"]
     # splits keep the order of their files
     assert all(map(np.array_equal, again["35 images"], drawn["50%"][::-1]))
     (path,) = save_splits(tmp_path, {"7 images": again["7 images"][:1]}, names)
-    assert path.name == "7-images_0.txt"
+    assert path.name == "7-images_00.txt"
 
 
 def test_names_that_cannot_be_a_line(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from msn_mm.errors import UserError
 from msn_mm.utils.results import environment, format_table, to_json, write_results
 
 
@@ -88,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"cannot write .*results\.json: disk full"):
         _write(path, top1=2)
     monkeypatch.undo()
     assert json.loads(path.read_text()) == before
