@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import msn_mm
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
-from msn_mm.evaluation.checkpoint import load_weights, read_weights
+from msn_mm.evaluation.checkpoint import load_weights, read_trunk
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.models.preprocessors import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
@@ -29,8 +29,6 @@ __all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-# Where checkpoints keep the trunk, the best first: MSN represents by its target.
-_PREFIXES = ("target_backbone.", "backbone.")
 # Convolutions choose another algorithm for one image than for several, with
 # another rounding; from this many on rows do not depend on their number.
 _LEAST_CPU_BATCH = 8
@@ -175,8 +173,9 @@ def build_encoder(
             ``backbone`` (MSN, any self-supervised method or classifier of
             mmpretrain), or a backbone of the registry by itself.
         checkpoint: Weights of the whole model, of its trunk under
-            ``target_backbone.`` or ``backbone.``, or of the trunk alone.
-            ``None``: weights as the config builds them, random or pre-trained.
+            ``target_backbone.`` or ``backbone.``, or of the trunk alone; or a
+            checkpoint of another format that is known, by file, directory or
+            address. ``None``: weights as the config builds them.
         readout: Which tensor is the representation.
         device: Where to compute; default: the first GPU if there is one.
         amp: Compute in bfloat16 where that is safe.
@@ -188,12 +187,10 @@ def build_encoder(
     if cfg.get("model") is None:
         name = getattr(cfg, "filename", None) or "the config"
         raise UserError(f"{name} has no model; give the config that the checkpoint came from")
-    state = None if checkpoint is None else read_weights(checkpoint)
-    model = _build(cfg["model"], seed, wants_weights=state is None)
+    model = _build(cfg["model"], seed, wants_weights=checkpoint is None)
     trunk = trunk_of(model)
-    if state is not None:
-        assert checkpoint is not None
-        load_weights(trunk, _trunk_state(state), checkpoint)
+    if checkpoint is not None:
+        load_weights(trunk, read_trunk(checkpoint, trunk), checkpoint)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     normalise = _normalisation(model, trunk, cfg.get("data_preprocessor")).to(place)
     trunk.to(place).requires_grad_(False)
@@ -244,14 +241,6 @@ def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Modul
     finally:
         logger.setLevel(level)
     return built
-
-
-def _trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if inner:
-            return inner
-    return state
 
 
 def _normalisation(
