@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
-from msn_mm.convert.vit import is_plain_vit, is_vit, read_vit, settings, within
+from msn_mm.convert.timm_names import is_plain_vit, is_vit, read_vit, settings, within
 
 NETWORKS = ("teacher", "student")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint
 from msn_mm.convert.formats.dino import NETWORKS, backbone_of, pick_network
-from msn_mm.convert.vit import is_vit, join_chunks, read_vit
+from msn_mm.convert.timm_names import is_vit, join_chunks, read_vit
 
 _GATED = {"mlp.w12.": "mlp.fc1.", "mlp.w3.": "mlp.fc2."}
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
 from msn_mm.convert.formats.dino import NETWORKS, backbone_of, pick_network
-from msn_mm.convert.vit import is_vit, read_vit
+from msn_mm.convert.timm_names import is_vit, read_vit
 
 
 @FORMATS.register_module()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint
-from msn_mm.convert.vit import is_plain_vit, is_vit, read_vit, settings, wrapped
+from msn_mm.convert.timm_names import is_plain_vit, is_vit, read_vit, settings, wrapped
 
 
 @FORMATS.register_module()

@@ -17,7 +17,7 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
-from msn_mm.convert.vit import is_vit, read_vit, settings, wrapped
+from msn_mm.convert.timm_names import is_vit, read_vit, settings, wrapped
 from msn_mm.errors import UserError
 
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "")
