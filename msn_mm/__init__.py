@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msn_mm.apis import evaluate_lowshot, extract_features
+    from msn_mm.convert.apis import load_backbone
 
 # mmcv-lite announces at import that compiled operators are missing. The
 # project uses none of them, so the sentence only alarms the reader.
@@ -12,7 +13,7 @@ warnings.filterwarnings("ignore", message=".*Fail to import ``MultiScaleDeformab
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate_lowshot", "extract_features"]
+__all__ = ["__version__", "evaluate_lowshot", "extract_features", "load_backbone"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from msn_mm import apis
 
         return getattr(apis, name)
+    if name == "load_backbone":
+        from msn_mm.convert.apis import load_backbone
+
+        return load_backbone
     raise AttributeError(f"module 'msn_mm' has no attribute '{name}'")

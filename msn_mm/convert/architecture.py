@@ -55,8 +55,8 @@ class ViTArchitecture:
         channels: C.
         resampling: How the original resamples its positions to another grid.
         options: Further arguments of timm's ``VisionTransformer`` (``mlp_ratio``,
-            ``reg_tokens``, ``init_values``, ``no_embed_class``, ...), or ``name`` for
-            a timm model whose activations or norms are its own.
+            ``reg_tokens``, ``init_values``, ``no_embed_class``, ...), and
+            ``name`` of a timm model other than the plain ViT.
     """
 
     width: int
@@ -82,7 +82,7 @@ class ViTArchitecture:
         )
         if self.resampling != "scale":
             config["resampling"] = self.resampling
-        return config | self.options
+        return config | dict(self.options)
 
     def build(self) -> nn.Module:
         """Return an empty ``MaskedViT``."""

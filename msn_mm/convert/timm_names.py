@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from torch import Tensor
 
-from msn_mm.convert.architecture import ViTArchitecture, heads_of
-from msn_mm.convert.format import Converted, RawCheckpoint, count_blocks, strip_prefixes
+from msn_mm.convert.architecture import heads_of
+from msn_mm.convert.format import Converted, RawCheckpoint, strip_prefixes
+from msn_mm.convert.vit import vit_architecture
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.position import Resampling
 
@@ -137,8 +137,9 @@ def read_vit(
     options = dict(options or {})
     if "norm.weight" in classifier and "norm.weight" not in trunk:
         options["final_norm"] = False
-    architecture = infer_vit(
-        raw.source, trunk, resampling=resampling, arch=arch, heads=heads, options=options
+    told = {key: arch[key] for key in ("heads", "image_size") if key in arch}
+    architecture = vit_architecture(
+        trunk, told, raw.source, arch.get("resampling", resampling), options, heads
     )
     return Converted(
         format=name,
@@ -149,93 +150,3 @@ def read_vit(
         used=len(trunk) + len(classifier),
         ignored=[*(k for k in state if k not in trunk and k not in taken), *ignored],
     )
-
-
-def infer_vit(
-    source: str,
-    trunk: Mapping[str, Tensor],
-    *,
-    resampling: Resampling,
-    arch: Mapping[str, Any],
-    heads: Callable[[int], int] = heads_of,
-    options: Mapping[str, Any] | None = None,
-) -> ViTArchitecture:
-    """Tell a ViT's architecture by its weights.
-
-    Args:
-        source: The file, for messages.
-        trunk: The weights in timm's names.
-        resampling: See :class:`~msn_mm.convert.architecture.ViTArchitecture`.
-        arch: The user's settings, checked.
-        heads: From the width to the number of attention heads.
-        options: Arguments that the weights do not tell.
-
-    Raises:
-        UserError: The weights contradict each other, or miss a part.
-    """
-    if not is_vit(trunk):
-        raise UserError(f"'{source}' is not a whole ViT with a CLS token")
-    projection = trunk["patch_embed.proj.weight"]
-    if projection.ndim != 4 or projection.shape[2] != projection.shape[3]:
-        raise UserError(f"the patches of '{source}' are not square; such a ViT is not known here")
-    width, channels, patch, _ = projection.shape
-    registers = trunk["reg_token"].shape[1] if "reg_token" in trunk else 0
-    positions = trunk["pos_embed"].shape[1]
-    side, no_embed_class = _grid(source, positions, 1 + registers, no_embed_class=registers > 0)
-    number = arch.get("heads") or heads(width)
-    if width % number:
-        raise UserError(f"a width of {width} does not divide into {number} attention heads")
-    return ViTArchitecture(
-        width=width,
-        depth=count_blocks(trunk, "blocks."),
-        heads=number,
-        patch=patch,
-        image_size=arch.get("image_size") or side * patch,
-        channels=channels,
-        resampling=arch.get("resampling") or resampling,
-        options=_options(trunk, width, registers, no_embed_class) | dict(options or {}),
-    )
-
-
-def _grid(source: str, positions: int, prefix: int, no_embed_class: bool) -> tuple[int, bool]:
-    """Return the side of the patch grid, and whether the prefix has no positions."""
-    for without in (no_embed_class, not no_embed_class):
-        cells = positions if without else positions - prefix
-        if cells > 0 and math.isqrt(cells) ** 2 == cells:
-            return math.isqrt(cells), without
-    raise UserError(
-        f"'{source}' has {positions} positions, which are no square grid of patches; models of "
-        "oblong images are not known here"
-    )
-
-
-def _options(
-    trunk: Mapping[str, Tensor], width: int, registers: int, no_embed_class: bool
-) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if registers:
-        options["reg_tokens"] = registers
-    if no_embed_class:
-        options["no_embed_class"] = True
-    if "blocks.0.ls1.gamma" in trunk:
-        options["init_values"] = 1e-5
-    if "blocks.0.attn.qkv.bias" not in trunk:
-        options["qkv_bias"] = False
-    if "blocks.0.attn.proj.bias" not in trunk:
-        options["proj_bias"] = False
-    if "blocks.0.attn.q_norm.weight" in trunk:
-        options["qk_norm"] = True
-    if "norm_pre.weight" in trunk:
-        options["pre_norm"] = True
-    up, down = trunk.get("blocks.0.mlp.fc1.weight"), trunk.get("blocks.0.mlp.fc2.weight")
-    if up is None or down is None:
-        return options
-    if up.shape[0] != down.shape[1]:
-        # Gated: the first layer computes gate and value at once.
-        options["name"] = "vit_giant_patch14_dinov2"
-    ratio = up.shape[0] / width
-    if int(width * ratio) != up.shape[0]:
-        ratio = (up.shape[0] + 0.5) / width
-    if ratio != 4.0 or "name" in options:
-        options["mlp_ratio"] = ratio
-    return options
