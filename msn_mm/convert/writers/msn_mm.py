@@ -39,6 +39,7 @@ class OwnWriter(Writer):
             "config": architecture.config(),
             "mean": list(converted.mean),
             "std": list(converted.std),
+            "pooling": converted.pooling,
             "from": converted.format,
         }
         with new_file(destination) as file:
