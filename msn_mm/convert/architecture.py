@@ -56,7 +56,8 @@ class ViTArchitecture:
         channels: C.
         resampling: How the original resamples its positions to another grid.
         options: Further arguments of timm's ``VisionTransformer`` (``mlp_ratio``,
-            ``reg_tokens``, ``init_values``, ``no_embed_class``, ...).
+            ``reg_tokens``, ``init_values``, ``no_embed_class``, ...), and
+            ``name`` of a timm model other than the plain ViT.
     """
 
     width: int
@@ -79,8 +80,7 @@ class ViTArchitecture:
             embed_dim=self.width,
             depth=self.depth,
             num_heads=self.heads,
-            **self.options,
-        )
+        ) | dict(self.options)
 
     def build(self) -> nn.Module:
         """Return an empty ``MaskedViT``."""
