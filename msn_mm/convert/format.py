@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from mmengine.registry import Registry
@@ -51,7 +51,11 @@ class Converted:
         format: Name of the format it came from.
         architecture: What builds the trunk.
         trunk: The trunk's state dict, complete.
-        classifier: ``weight`` (K, D) and ``bias`` (K,) of a classification head, or empty.
+        classifier: ``weight`` (K, D) and ``bias`` (K,) of a classification head, or empty;
+            with ``norm.weight`` and ``norm.bias`` (D,) where a LayerNorm (epsilon 1e-6) of its
+            own comes before it, after the pooling.
+        pooling: What the classifier reads: the CLS token or the mean of the patch tokens,
+            both after the trunk's final norm, which is none where the classifier has its own.
         extras: What else is known by a canonical name: ``projector.*`` and
             ``prototypes`` of an MSN head.
         used: How many of the file's tensors went into the above.
@@ -65,6 +69,7 @@ class Converted:
     architecture: Architecture
     trunk: dict[str, Tensor]
     classifier: dict[str, Tensor] = field(default_factory=dict)
+    pooling: Literal["cls", "mean"] = "cls"
     extras: dict[str, Tensor] = field(default_factory=dict)
     used: int = 0
     ignored: list[str] = field(default_factory=list)
