@@ -31,7 +31,7 @@ def load_published(trunk: nn.Module, entry: str | Mapping[str, Any]) -> Converte
         UserError: The entry or the file is wrong, or the weights belong to
             another model than the config's.
     """
-    settings = {"source": entry} if isinstance(entry, str) else dict(entry)
+    settings: dict[str, Any] = {"source": entry} if isinstance(entry, str) else dict(entry)
     if unknown := [key for key in settings if key not in _KEYS]:
         raise UserError(
             f"the config's checkpoint has no '{unknown[0]}'; it may have {', '.join(_KEYS)}"
