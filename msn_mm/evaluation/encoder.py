@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import msn_mm
+from msn_mm.convert.published import load_published
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_trunk
@@ -175,7 +176,8 @@ def build_encoder(
         checkpoint: Weights of the whole model, of its trunk under
             ``target_backbone.`` or ``backbone.``, or of the trunk alone; or a
             checkpoint of another format that is known, by file, directory or
-            address. ``None``: weights as the config builds them.
+            address. ``None``: weights as the config builds them, random or
+            pre-trained, or the published ones that its ``checkpoint`` names.
         readout: Which tensor is the representation.
         device: Where to compute; default: the first GPU if there is one.
         amp: Compute in bfloat16 where that is safe.
@@ -189,10 +191,14 @@ def build_encoder(
         raise UserError(f"{name} has no model; give the config that the checkpoint came from")
     model = _build(cfg["model"], seed, wants_weights=checkpoint is None)
     trunk = trunk_of(model)
+    configured = cfg.get("data_preprocessor")
     if checkpoint is not None:
         load_weights(trunk, read_trunk(checkpoint, trunk), checkpoint)
+    elif cfg.get("checkpoint"):
+        converted = load_published(trunk, cfg["checkpoint"])
+        configured = configured or _pixel_scale(converted.mean, converted.std)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    normalise = _normalisation(model, trunk, cfg.get("data_preprocessor")).to(place)
+    normalise = _normalisation(model, trunk, configured).to(place)
     trunk.to(place).requires_grad_(False)
     trunk.eval()  # some trunks of mmpretrain return nothing here
     return FrozenEncoder(trunk, normalise, readout, place, amp, is_owner=True)
@@ -266,6 +272,11 @@ def _normalisation(
             f"{len(means)} values; give mean and std one value a channel"
         )
     return MultiViewPreprocessor(means, stds)
+
+
+def _pixel_scale(mean: Sequence[float], std: Sequence[float]) -> dict[str, list[float]]:
+    """Bring a normalisation on [0, 1] to pixels from 0 to 255."""
+    return {"mean": [round(255 * m, 6) for m in mean], "std": [round(255 * s, 6) for s in std]}
 
 
 def _in_channels(trunk: nn.Module) -> int | None:
