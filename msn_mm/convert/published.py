@@ -10,7 +10,7 @@ from torch import nn
 from msn_mm.convert.format import Converted, convert
 from msn_mm.convert.source import read_source
 from msn_mm.errors import UserError
-from msn_mm.evaluation.checkpoint import load_weights
+from msn_mm.evaluation.checkpoint import adopt_positions, load_weights
 
 _KEYS = ("source", "format", "arch", "sha256", "license")
 
@@ -44,4 +44,5 @@ def load_published(trunk: nn.Module, entry: str | Mapping[str, Any]) -> Converte
     raw = read_source(settings["source"], settings.get("sha256"))
     converted = convert(raw, settings.get("format", "auto"), settings.get("arch"))
     load_weights(trunk, converted.trunk, raw.source)
+    adopt_positions(trunk, converted)
     return converted

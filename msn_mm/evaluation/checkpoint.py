@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from msn_mm.convert.format import RawCheckpoint, convert
-from msn_mm.convert.source import read_source
+from msn_mm.convert.format import Converted, RawCheckpoint, convert
+from msn_mm.convert.source import METADATA, read_source
 from msn_mm.errors import UserError
 
 # Where checkpoints keep the trunk, the best first: MSN represents by its target.
@@ -33,30 +33,49 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def read_trunk(path: str | Path, trunk: nn.Module) -> dict[str, Tensor]:
-    """Read the weights of a trunk from a checkpoint of its own or of any known format.
+def load_trunk_weights(trunk: nn.Module, path: str | Path) -> Converted | None:
+    """Load a trunk from a checkpoint of its own or of any known format, strictly.
 
     Args:
+        trunk: As its config builds it.
         path: As for :func:`read_weights`: weights of the trunk, of a model that
             has it under ``target_backbone.`` or ``backbone.``, or another
             format of docs/checkpoints.md.
-        trunk: What they are for; it is not changed.
+
+    Returns:
+        What a checkpoint of a known format says of itself beside its weights;
+        ``None`` of one that came from the trunk's own config.
 
     Raises:
-        UserError: There is no such file, or it has no weights of an encoder.
+        UserError: There is no such file, or its weights belong to another trunk.
     """
     raw = read_source(path)
     state, own = _state(raw), set(trunk.state_dict())
     direct = None if state is None else _below_prefix(state)
-    if direct is not None and set(direct) == own:
-        return direct
-    try:
-        converted = convert(raw, arch=_settings(trunk)).trunk
-    except UserError:
-        if direct is None:
-            raise
-        return direct
-    return converted if direct is None or own & set(converted) else direct
+    if direct is None or set(direct) != own or METADATA in raw.config:
+        try:
+            converted = convert(raw, arch=_settings(trunk))
+        except UserError:
+            if direct is None:
+                raise
+        else:
+            if direct is None or own & set(converted.trunk):
+                load_weights(trunk, converted.trunk, path)
+                adopt_positions(trunk, converted)
+                return converted
+    assert direct is not None
+    load_weights(trunk, direct, path)
+    return None
+
+
+def adopt_positions(trunk: nn.Module, converted: Converted) -> None:
+    """Let a trunk resample its positions as the code does that its weights come from.
+
+    At the size that the positions belong to this changes nothing.
+    """
+    resampling = getattr(converted.architecture, "resampling", None)
+    if resampling is not None and hasattr(trunk, "resampling"):
+        trunk.resampling = resampling
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

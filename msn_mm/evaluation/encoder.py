@@ -20,7 +20,7 @@ import msn_mm
 from msn_mm.convert.published import load_published
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
-from msn_mm.evaluation.checkpoint import load_weights, read_trunk
+from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.models.preprocessors import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
@@ -193,9 +193,11 @@ def build_encoder(
     trunk = trunk_of(model)
     configured = cfg.get("data_preprocessor")
     if checkpoint is not None:
-        load_weights(trunk, read_trunk(checkpoint, trunk), checkpoint)
-    elif cfg.get("checkpoint"):
-        converted = load_published(trunk, cfg["checkpoint"])
+        converted = load_trunk_weights(trunk, checkpoint)
+    else:
+        published = cfg.get("checkpoint")
+        converted = load_published(trunk, published) if published else None
+    if converted is not None:
         configured = configured or _pixel_scale(converted.mean, converted.std)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     normalise = _normalisation(model, trunk, configured).to(place)

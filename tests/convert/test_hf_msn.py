@@ -97,6 +97,16 @@ def test_written_directories_load_and_come_back_bitwise(classes: int, tmp_path: 
     assert (tmp_path / "hf" / "README.md").read_text().startswith("---\nlibrary_name: transformers")
 
 
+def test_a_classifier_of_another_kind_is_left_out(tmp_path: Path) -> None:
+    found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    found.classifier = {"weight": torch.randn(5, 24), "bias": torch.randn(5)}
+    found.pooling = "mean"  # transformers reads the CLS token
+    written = write(found, tmp_path / "hf", "hf")
+    assert written.left_out == ["classifier.weight", "classifier.bias"]
+    assert convert(read_source(tmp_path / "hf")).classifier == {}
+    assert found.classifier
+
+
 def test_a_directory_with_content_is_left_alone(tmp_path: Path) -> None:
     found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
     (tmp_path / "notes.txt").write_text("mine")

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from convert.released import released
-from convert.vits import ARCH, SIZE, images, random_vit
+from convert.vits import ARCH, SIZE, images, random_vit, randomise
+from safetensors.torch import save_file
 
 from msn_mm import load_backbone
+from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.format import Converted, RawCheckpoint, convert, load_trunk
+from msn_mm.convert.resnet import ResNetArchitecture
 from msn_mm.convert.source import read_source
 from msn_mm.convert.writer import write
 from msn_mm.errors import UserError
@@ -44,6 +48,52 @@ def test_own_file_loses_nothing(tmp_path: Path) -> None:
         first.std,
     )
     assert (again.ignored, again.missing) == ([], [])
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "small_padded"])
+def test_own_file_holds_resnets_too(stem: str, tmp_path: Path) -> None:
+    architecture = ResNetArchitecture(
+        (1, 2, 1, 1), "bottleneck", base_channels=8, stem_channels=4, stem=stem
+    )  # type: ignore[arg-type]
+    model = architecture.build().eval()
+    randomise(model)
+    state = model.state_dict()
+    head = {"weight": torch.randn(5, 256), "bias": torch.randn(5)}
+    first = Converted("x", architecture, state, head, mean=(0.1, 0.2, 0.3))
+    again = convert(read_source(write(first, tmp_path / "r.safetensors", "msn_mm").path))
+    assert _same(again.trunk, state)
+    assert _same(again.classifier, head)
+    assert (again.architecture, again.mean, again.ignored) == (architecture, first.mean, [])
+    x = images(40)
+    assert torch.equal(load_trunk(again, "x")(x), model(x))
+    with pytest.raises(UserError, match="holds ViTs only, not a ResNet"):
+        write(first, tmp_path / "r.pth.tar", "official")
+
+
+def test_own_file_keeps_what_weights_do_not_tell(tmp_path: Path) -> None:
+    first = _converted()
+    first.architecture = replace(first.architecture, resampling="dino")  # type: ignore[type-var]
+    first.pooling = "mean"
+    first.extras["other.weight"] = torch.ones(2)
+    again = convert(read_source(write(first, tmp_path / "a.safetensors", "msn_mm").path))
+    assert again.architecture == first.architecture
+    assert again.pooling == "mean"
+    assert _same(again.extras, first.extras)
+
+
+def test_a_written_file_builds_no_other_class(tmp_path: Path) -> None:
+    path = write(_converted(), tmp_path / "a.safetensors", "msn_mm").path
+    for told, why in (
+        ({"backbone": {"type": "MaskedViT", "name": "hf-hub:x/y"}}, "timm does not have"),
+        ({"backbone": [1]}, "metadata of .* are damaged"),
+        ([], "metadata of .* are damaged"),
+    ):
+        save_file(read_source(path).tensors(), path, metadata={"msn_mm": json.dumps(told)})
+        with pytest.raises(UserError, match=why):
+            convert(read_source(path))
+    told = {"backbone": {"type": "mmpretrain.ResNet", "num_heads": 3}}
+    save_file(read_source(path).tensors(), path, metadata={"msn_mm": json.dumps(told)})
+    assert isinstance(convert(read_source(path)).architecture, ViTArchitecture)
 
 
 def test_official_file_is_the_released_layout(tmp_path: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from convert.released import released
-from convert.vits import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, random_vit
+from convert.vits import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, images, random_vit
 from mmengine.config import Config
 from safetensors.torch import save_file
 
-from msn_mm.convert.format import RawCheckpoint, convert
+from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.writer import write
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import read_weights
@@ -23,10 +24,10 @@ VIT = dict(
 
 
 def _encode(checkpoint: Path, **settings: int) -> torch.Tensor:
-    images = torch.randint(
+    pixels = torch.randint(
         0, 256, (3, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    return build_encoder(Config(dict(model={**VIT, **settings})), checkpoint, device="cpu")(images)
+    return build_encoder(Config(dict(model={**VIT, **settings})), checkpoint, device="cpu")(pixels)
 
 
 def test_every_form_of_one_checkpoint_gives_the_same_features(tmp_path: Path) -> None:
@@ -60,3 +61,18 @@ def test_a_checkpoint_of_another_architecture_is_named(tmp_path: Path) -> None:
     torch.save({"model": {"transformer.wte.weight": torch.zeros(2)}}, tmp_path / "gpt.pth")
     with pytest.raises(UserError, match="no checkpoint of an image encoder"):
         _encode(tmp_path / "gpt.pth")
+
+
+def test_positions_and_normalisation_are_those_of_the_weights(tmp_path: Path) -> None:
+    found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    found.architecture = replace(found.architecture, resampling="dino")  # type: ignore[type-var]
+    found.mean, found.std = (0.5, 0.25, 0.5), (0.5, 0.5, 0.25)
+    path = write(found, tmp_path / "own.safetensors", "msn_mm").path
+    pixels = images(64)
+    wanted = load_trunk(found, "x")(pixels)
+    given = build_encoder(Config(dict(model=VIT)), path, device="cpu")
+    named = build_encoder(Config(dict(model=VIT, checkpoint=str(path))), None, device="cpu")
+    for encoder in (given, named):
+        assert torch.equal(encoder.trunk(pixels), wanted)
+        assert encoder.description()["mean"] == [0.5, 0.25, 0.5]
+        assert encoder.description()["std"] == [0.5, 0.5, 0.25]

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor
 
-from msn_mm.convert.architecture import ViTArchitecture
+from msn_mm.convert.architecture import Architecture
 from msn_mm.convert.format import (
     FORMATS,
     IMAGENET_MEAN,
@@ -20,6 +20,7 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
+from msn_mm.convert.resnet import resnet_architecture
 from msn_mm.convert.vit import vit_architecture
 from msn_mm.errors import UserError
 
@@ -27,53 +28,73 @@ from msn_mm.errors import UserError
 _TRUNKS = ("target_backbone.", "backbone.", "")
 _PROJECTORS = ("target_head.projector.", "head.projector.")
 _PROTOTYPES = "head.prototypes"
+_CLASSIFIER = ("classifier", "", "classifier.")
 METADATA_KEY = "msn_mm"
+_PLAIN = "vit_small_patch16_224"
+# Settings of the trunk that the weights tell, or that matter to training alone.
+_NO_OPTIONS = {
+    *("type", "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"),
+    *("drop_path_rate", "checkpointing", "resampling"),
+}
 
 
 @FORMATS.register_module()
 class OwnCheckpoint(Format):
-    """A model of this project with a :class:`~msn_mm.models.MaskedViT` for a trunk."""
+    """A model of this project: of a training, or written by conversion.
+
+    A training's is known by a :class:`~msn_mm.models.MaskedViT` where our models
+    keep their trunk; a written one says itself how it is built.
+    """
 
     name = "msn_mm"
     priority = 60
     verified = "msn_mm.models.methods.msn, msn_mm.convert.writers.msn_mm"
 
     def matches(self, raw: RawCheckpoint) -> bool:
-        """Whether there is a ``vit.cls_token`` where one of our models keeps its trunk."""
+        """Whether it says so, or there is a ``vit.cls_token`` in its place."""
         state = _state(raw)
-        return any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
+        return _is_written(raw) or any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
         """Take the trunk, the target's if there is one, and what there is of heads."""
-        state = _state(raw)
-        prefix = next(p for p in _TRUNKS if f"{p}vit.cls_token" in state)
-        trunk = _below(state, prefix + "vit.")
-        extras = {}
-        used = {f"{prefix}vit.{k}" for k in trunk}
-        for projector in _PROJECTORS:
-            found = _below(state, projector)
-            if found:
-                extras = {f"projector.{k}": v for k, v in found.items()}
-                used |= {projector + k for k in found}
-                break
-        if _PROTOTYPES in state:
-            extras["prototypes"] = state[_PROTOTYPES]
-            used.add(_PROTOTYPES)
-        classifier = _below(state, "classifier.")
-        used |= {f"classifier.{k}" for k in classifier}
-        told = _told(raw)
+        state, told = _state(raw), _told(raw)
+        # Of each tensor that counts: its canonical part and name.
+        places: dict[str, tuple[str, str]] = {}
+        for part, canonical, prefix in _layout(state, _is_written(raw)):
+            for name in _below(state, prefix):
+                places[prefix + name] = (part, canonical + name)
+        parts: dict[str, dict[str, Tensor]] = {"trunk": {}, "extras": {}, "classifier": {}}
+        for key, (part, name) in places.items():
+            parts[part][name] = state[key]
         return Converted(
             format=self.name,
-            architecture=_architecture(trunk, arch, told, raw.source),
-            trunk={f"vit.{k}": v for k, v in trunk.items()},
-            classifier=classifier,
+            architecture=_architecture(parts["trunk"], arch, told, raw.source),
+            trunk=parts["trunk"],
+            extras=parts["extras"],
+            classifier=parts["classifier"],
             pooling=told.get("pooling", "cls"),
-            extras=extras,
-            used=len(used),
-            ignored=[k for k in state if k not in used],
+            used=len(places),
+            ignored=[key for key in state if key not in places],
             mean=tuple(told.get("mean", IMAGENET_MEAN)),
             std=tuple(told.get("std", IMAGENET_STD)),
         )
+
+
+def _layout(state: Mapping[str, Tensor], is_written: bool) -> list[tuple[str, str, str]]:
+    """Return what lies where: (part, beginning of its canonical names, prefix in the file)."""
+    if is_written:
+        return [("trunk", "", "backbone."), ("extras", "", "head."), _CLASSIFIER]
+    found = [
+        ("trunk", "vit.", next(f"{p}vit." for p in _TRUNKS if f"{p}vit.cls_token" in state)),
+        ("extras", "prototypes", _PROTOTYPES),
+        _CLASSIFIER,
+    ]
+    projector = next((p for p in _PROJECTORS if _below(state, p)), None)
+    return found if projector is None else [*found, ("extras", "projector.", projector)]
+
+
+def _is_written(raw: RawCheckpoint) -> bool:
+    return METADATA_KEY in raw.config.get("metadata", {})
 
 
 def model_config(text: str) -> dict[str, Any]:
@@ -126,8 +147,8 @@ def _told(raw: RawCheckpoint) -> dict[str, Any]:
             told = json.loads(metadata)
         except ValueError:
             told = None
-        if not isinstance(told, dict):
-            raise UserError(f"the metadata of '{raw.source}' is damaged; convert it anew")
+        if not isinstance(told, dict) or not isinstance(told.get("backbone"), dict):
+            raise UserError(f"the metadata of '{raw.source}' are damaged; convert it anew")
         return told
     meta = raw.content.get("meta")
     text = meta.get("cfg") if isinstance(meta, Mapping) else None
@@ -145,36 +166,34 @@ def _told(raw: RawCheckpoint) -> dict[str, Any]:
 
 
 def _architecture(
-    trunk: Mapping[str, Tensor],
-    arch: Mapping[str, Any],
-    told: Mapping[str, Any],
-    source: str,
-) -> ViTArchitecture:
+    trunk: Mapping[str, Tensor], arch: Mapping[str, Any], told: Mapping[str, Any], source: str
+) -> Architecture:
     arch = dict(arch)
-    settings = told.get("architecture")
-    if isinstance(settings, dict):
-        arch = {k: settings[k] for k in ("heads", "image_size") if k in settings} | arch
-        return vit_architecture(
-            trunk, arch, source, settings.get("resampling", "scale"), settings.get("options")
-        )
-    backbone = told.get("backbone", {})
-    options = {
-        k: v
-        for k, v in backbone.items()
-        if k
-        not in ("type", "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads")
-        and k not in ("drop_path_rate", "checkpointing")
-    }
-    if backbone:
-        arch.setdefault("heads", backbone.get("num_heads") or _heads_of_model(backbone.get("name")))
-        if "img_size" in backbone:
-            arch.setdefault("image_size", backbone["img_size"])
-    return vit_architecture(trunk, arch, source, options=options)
+    config = told.get("backbone", {})
+    if config.get("type") == "PlainResNet":
+        return resnet_architecture(trunk, _resnet_settings(config) | arch, source)
+    options = {k: v for k, v in config.items() if k not in _NO_OPTIONS}
+    if options.get("name") == _PLAIN:
+        del options["name"]
+    if config:
+        arch.setdefault("heads", config.get("num_heads") or _heads_of_model(config, source))
+        if "img_size" in config:
+            arch.setdefault("image_size", config["img_size"])
+    bare = {k.removeprefix("vit."): v for k, v in trunk.items()}
+    return vit_architecture(bare, arch, source, config.get("resampling", "scale"), options)
 
 
-def _heads_of_model(name: str | None) -> int:
+def _resnet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what leaves no trace in a ResNet's weights."""
+    return {k: config[k] for k in ("stem", "padding") if k in config}
+
+
+def _heads_of_model(config: Mapping[str, Any], source: str) -> int:
+    name = config.get("name", _PLAIN)
+    if not timm.is_model(name):
+        raise UserError(f"'{source}' says that it is timm's '{name}', which timm does not have")
     with torch.device("meta"):
-        model: Any = timm.create_model(name or "vit_small_patch16_224")
+        model: Any = timm.create_model(name)
     return int(model.blocks[0].attn.num_heads)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class HuggingFaceWriter(Writer):
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write weights, config, preprocessor config and model card."""
         architecture = plain_vit(converted, self.name)
+        # Its classifier is a linear layer on the CLS token, no other.
+        has_place = converted.pooling == "cls" and set(converted.classifier) == {"weight", "bias"}
+        left_out = [] if has_place else [f"classifier.{k}" for k in converted.classifier]
+        if not has_place:
+            converted = replace(converted, classifier={})
         kind = "ViTMSNForImageClassification" if converted.classifier else "ViTMSNModel"
         prefix = "vit." if converted.classifier else ""
         weights = {
@@ -57,7 +63,8 @@ class HuggingFaceWriter(Writer):
         return Written(
             destination,
             f"transformers.{kind}.from_pretrained({str(destination)!r})",
-            notes=resampling_note(architecture),
+            left_out,
+            resampling_note(architecture),
         )
 
 

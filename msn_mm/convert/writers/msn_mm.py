@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.files import new_file, save_tensors
 from msn_mm.convert.format import Converted
 from msn_mm.convert.formats.own import METADATA_KEY
+from msn_mm.convert.resnet import ResNetArchitecture
 from msn_mm.convert.writer import WRITERS, Writer, Written
 from msn_mm.errors import UserError
 
@@ -27,16 +27,15 @@ class OwnWriter(Writer):
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write one file; nothing is left out."""
         architecture = converted.architecture
-        if not isinstance(architecture, ViTArchitecture):
-            raise UserError(f"'{self.name}' holds ViTs only, not a {architecture.describe()}")
+        if not isinstance(architecture, ViTArchitecture | ResNetArchitecture):
+            raise UserError(f"'{self.name}' does not hold a {architecture.describe()}")
         tensors = {
             **{f"backbone.{k}": v for k, v in converted.trunk.items()},
             **{f"head.{k}": v for k, v in converted.extras.items()},
             **{f"classifier.{k}": v for k, v in converted.classifier.items()},
         }
         told = {
-            "architecture": dataclasses.asdict(architecture),
-            "config": architecture.config(),
+            "backbone": architecture.config(),
             "mean": list(converted.mean),
             "std": list(converted.std),
             "pooling": converted.pooling,
