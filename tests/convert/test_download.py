@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.tag: str | None = '"one"'
         self.break_after: int | None = None
         self.asked: list[str | None] = []
+        self.sent: list[int] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     def url(self, name: str) -> str:
@@ -38,12 +39,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start = 0
-        if wanted and self.headers.get("If-Range") == server.tag:
+        if wanted and self.headers.get("If-Range") in (None, server.tag):
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
         self.send_response(206 if start else 200)
         if server.tag:
             self.send_header("ETag", server.tag)
         body = server.content[start:]
+        server.sent.append(start)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: server.break_after])
@@ -83,6 +85,7 @@ def test_a_download_goes_on_where_it_broke_off(server: Server) -> None:
     server.break_after = None
     assert download(server.url("a.pth")).read_bytes() == server.content
     assert server.asked == [None, "bytes=70000-"]
+    assert server.sent == [0, 70000]
 
 
 @pytest.mark.parametrize("tag", ['"two"', None])

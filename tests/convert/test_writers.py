@@ -137,7 +137,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     target = tmp_path / "a.safetensors"
     target.write_text("mine")
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half of it")
         raise OSError("no space left")
 
     monkeypatch.setattr("msn_mm.convert.files.save_file", fail)
