@@ -34,11 +34,18 @@ CONTENTS = {
     "dinov2 gated": lambda: dinov2(gated=True),
     "mocov3": lambda: {"state_dict": below("module.base_encoder.", random_vit(384))},
     "timm": lambda: heads(random_vit()),
+    "timm average": lambda: heads(random_vit(depth=12)),
+}
+CONFIGS = {
+    "timm average": {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": {"global_pool": "avg", "fc_norm": False, "img_size": 32, "patch_size": 8},
+    }
 }
 
 
 def converted_of(name: str) -> Converted:
-    return convert(RawCheckpoint("weights.pth", CONTENTS[name]()))
+    return convert(RawCheckpoint("weights.pth", CONTENTS[name](), CONFIGS.get(name, {})))
 
 
 @pytest.mark.parametrize("name", CONTENTS)
@@ -65,12 +72,27 @@ def test_timm_loads_the_file_by_the_line_that_is_told(name, tmp_path: Path):
         assert_same(model(batch), pooled @ head["weight"].T + head["bias"])
 
 
+def test_average_pooling_told_by_timms_config():
+    """What timm's own model of that config computes."""
+    converted = converted_of("timm average")
+    config = CONFIGS["timm average"]
+    model = timm.create_model(config["architecture"], num_classes=5, **config["model_args"]).eval()
+    own = {key.removeprefix("vit."): value for key, value in converted.trunk.items()}
+    head = converted.classifier
+    model.load_state_dict(own | {f"head.{key}": value for key, value in head.items()})
+    batch = images(32, 32)
+    patches = load_trunk(converted, "weights.pth").forward_intermediates(batch)[0][1]
+    assert converted.pooling == "mean"
+    assert_same(patches.mean(1) @ head["weight"].T + head["bias"], model(batch))
+
+
+@pytest.mark.parametrize("target", ["timm", "msn_mm"])
 @pytest.mark.parametrize("name", CONTENTS)
-def test_there_and_back_is_bitwise_the_same(name, tmp_path: Path):
+def test_there_and_back_is_bitwise_the_same(name, target, tmp_path: Path):
     converted = converted_of(name)
-    written = write(converted, tmp_path / "model.safetensors", "timm")
+    written = write(converted, tmp_path / "model.safetensors", target)
     back = convert(read_source(written.path))
-    assert back.format == "timm"
+    assert back.format == target
     assert back.architecture == converted.architecture
     assert (back.pooling, back.mean, back.std) == (converted.pooling, converted.mean, converted.std)
     for ours, theirs in ((converted.trunk, back.trunk), (converted.classifier, back.classifier)):
