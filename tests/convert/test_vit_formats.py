@@ -283,10 +283,18 @@ def test_timm_variants_are_told_by_their_weights(options):
         assert_same(patches, features[:, model.num_prefix_tokens :])
 
 
-def test_timm_config_names_the_model_and_its_normalisation():
-    model = timm.create_model("vit_base_patch32_clip_quickgelu_224", depth=1, num_classes=5).eval()
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch32_clip_quickgelu_224",  # another activation, and a norm before the blocks
+        "vit_betwixt_patch32_clip_224",  # a width that does not tell the heads
+    ],
+)
+def test_timm_config_names_the_model_and_its_normalisation(name):
+    model = timm.create_model(name, depth=1, num_classes=5).eval()
+    _randomise(model)
     config = {
-        "architecture": "vit_base_patch32_clip_quickgelu_224",
+        "architecture": name,
         "pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]},
     }
     raw = RawCheckpoint("directory", dict(model.state_dict()), config)
