@@ -1,55 +1,84 @@
-"""Weights of a pre-training checkpoint, loaded as data and checked against the model."""
+"""Weights for an evaluation, loaded as data and checked against the model."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
+from msn_mm.convert.format import Converted, RawCheckpoint, convert
+from msn_mm.convert.source import METADATA, read_source
 from msn_mm.errors import UserError
 
+# Where checkpoints keep the trunk, the best first: MSN represents by its target.
+_PREFIXES = ("target_backbone.", "backbone.")
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a checkpoint, onto the host.
 
     Args:
-        path: A file with a ``state_dict``, as training writes it, or a bare
-            state dict: names and tensors.
+        path: What :func:`msn_mm.convert.source.read_source` takes, with a
+            ``state_dict``, as training writes it, or a bare state dict: names
+            and tensors.
 
     Raises:
         UserError: There is no such file, it is not a whole checkpoint, or it
             holds code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no such checkpoint: '{path}'")
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"'{path}' is not a whole checkpoint (cut off, or another kind of file)")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError) as error:
-        raise UserError(f"'{path}' cannot be read: {_first_line(error)}") from error
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"'{path}' holds more than tensors and plain values and is not loaded, because that "
-            "could run code; save it anew with its weights only"
-        ) from error
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if state is None and isinstance(checkpoint, dict) and checkpoint:
-        is_bare = all(
-            isinstance(key, str) and isinstance(value, torch.Tensor)
-            for key, value in checkpoint.items()
-        )
-        state = checkpoint if is_bare else None
-    if not isinstance(state, dict):
+    raw = read_source(path)
+    state = _state(raw)
+    if state is None:
         raise UserError(f"'{path}' has no 'state_dict'; give a checkpoint of tools/train.py")
     return state
 
 
-def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: str | Path) -> None:
+def load_trunk_weights(trunk: nn.Module, path: str | Path) -> Converted | None:
+    """Load a trunk from a checkpoint of its own or of any known format, strictly.
+
+    Args:
+        trunk: As its config builds it.
+        path: As for :func:`read_weights`: weights of the trunk, of a model that
+            has it under ``target_backbone.`` or ``backbone.``, or another
+            format of docs/checkpoints.md.
+
+    Returns:
+        What a checkpoint of a known format says of itself beside its weights;
+        ``None`` of one that came from the trunk's own config.
+
+    Raises:
+        UserError: There is no such file, or its weights belong to another trunk.
+    """
+    raw = read_source(path)
+    state, own = _state(raw), set(trunk.state_dict())
+    direct = None if state is None else _below_prefix(state)
+    if direct is None or set(direct) != own or METADATA in raw.config:
+        try:
+            converted = convert(raw, arch=_settings(trunk))
+        except UserError:
+            if direct is None:
+                raise
+        else:
+            if direct is None or own & set(converted.trunk):
+                load_weights(trunk, converted.trunk, path)
+                adopt_positions(trunk, converted)
+                return converted
+    assert direct is not None
+    load_weights(trunk, direct, path)
+    return None
+
+
+def adopt_positions(trunk: nn.Module, converted: Converted) -> None:
+    """Let a trunk resample its positions as the code does that its weights come from.
+
+    At the size that the positions belong to this changes nothing.
+    """
+    resampling = getattr(converted.architecture, "resampling", None)
+    if resampling is not None and hasattr(trunk, "resampling"):
+        trunk.resampling = resampling
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
     """Load all weights of a model.
 
     Unlike MMEngine's loading, which only warns, weights that do not fit the
@@ -82,5 +111,22 @@ def load_weights(model: nn.Module, state: dict[str, torch.Tensor], path: str | P
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _state(raw: RawCheckpoint) -> dict[str, Tensor] | None:
+    if "state_dict" in raw.content:
+        return raw.tensors("state_dict") or None
+    tensors = raw.tensors()
+    return tensors if tensors and len(tensors) == len(raw.content) else None
+
+
+def _below_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if inner:
+            return inner
+    return state
+
+
+def _settings(trunk: nn.Module) -> dict[str, int]:
+    """What the weights may not tell and the trunk knows: attention heads leave no trace."""
+    blocks = getattr(getattr(trunk, "vit", None), "blocks", None)
+    return {"heads": blocks[0].attn.num_heads} if blocks else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 import msn_mm
+from msn_mm.convert.published import load_published
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
-from msn_mm.evaluation.checkpoint import load_weights, read_weights
+from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.models.preprocessors import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
@@ -35,8 +36,6 @@ __all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-# Where checkpoints keep the trunk, the best first: MSN represents by its target.
-_PREFIXES = ("target_backbone.", "backbone.")
 # The number of images decides which kernels a CPU's libraries choose, and with
 # it the rounding. Always the same number, and a row depends on its image alone.
 _CPU_BATCH = 16
@@ -197,8 +196,10 @@ def build_encoder(
             ``backbone`` (MSN, any self-supervised method or classifier of
             mmpretrain), or a backbone of the registry by itself.
         checkpoint: Weights of the whole model, of its trunk under
-            ``target_backbone.`` or ``backbone.``, or of the trunk alone.
-            ``None``: weights as the config builds them, random or pre-trained.
+            ``target_backbone.`` or ``backbone.``, or of the trunk alone; or a
+            checkpoint of another format that is known, by file, directory or
+            address. ``None``: weights as the config builds them, random or
+            pre-trained, or the published ones that its ``checkpoint`` names.
         readout: Which tensor is the representation.
         device: Where to compute; default: the first GPU if there is one.
         amp: Compute in bfloat16 where that is safe.
@@ -210,14 +211,18 @@ def build_encoder(
     if cfg.get("model") is None:
         name = getattr(cfg, "filename", None) or "the config"
         raise UserError(f"{name} has no model; give the config that the checkpoint came from")
-    state = None if checkpoint is None else read_weights(checkpoint)
-    model = _build(cfg["model"], seed, wants_weights=state is None)
+    model = _build(cfg["model"], seed, wants_weights=checkpoint is None)
     trunk = trunk_of(model)
-    if state is not None:
-        assert checkpoint is not None
-        load_weights(trunk, _trunk_state(state), checkpoint)
+    configured = cfg.get("data_preprocessor")
+    if checkpoint is not None:
+        converted = load_trunk_weights(trunk, checkpoint)
+    else:
+        published = cfg.get("checkpoint")
+        converted = load_published(trunk, published) if published else None
+    if converted is not None:
+        configured = configured or _pixel_scale(converted.mean, converted.std)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    normalise = _normalisation(model, trunk, cfg.get("data_preprocessor")).to(place)
+    normalise = _normalisation(model, trunk, configured).to(place)
     trunk.to(place).requires_grad_(False)
     trunk.eval()  # some trunks of mmpretrain return nothing here
     return FrozenEncoder(
@@ -270,14 +275,6 @@ def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Modul
     return built
 
 
-def _trunk_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES:
-        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if inner:
-            return inner
-    return state
-
-
 def _normalisation(
     model: nn.Module, trunk: nn.Module, configured: Mapping[str, Any] | None
 ) -> MultiViewPreprocessor:
@@ -314,6 +311,11 @@ def _wants_bgr(model: nn.Module) -> bool:
         return False
     turns = getattr(own, "to_rgb", getattr(own, "_channel_conversion", None))
     return turns is False and not isinstance(own, MultiViewPreprocessor)
+
+
+def _pixel_scale(mean: Sequence[float], std: Sequence[float]) -> dict[str, list[float]]:
+    """Bring a normalisation on [0, 1] to pixels from 0 to 255."""
+    return {"mean": [round(255 * m, 6) for m in mean], "std": [round(255 * s, 6) for s in std]}
 
 
 def _in_channels(trunk: nn.Module) -> int | None:

@@ -61,7 +61,12 @@ def read_rows(args: Any) -> list[Row]:
         config, checkpoint = words[:2]
         name = words[2] if len(words) == 3 else None
         found.append((name, config, load_config(config), _checkpoint(checkpoint)))
-    shown = _names([(name, config, checkpoint) for name, config, _, checkpoint in found])
+    shown = _names(
+        [
+            (name, config, checkpoint, "" if cfg.get("checkpoint") else ", untrained")
+            for name, config, cfg, checkpoint in found
+        ]
+    )
     return [
         Row(name, config, cfg, checkpoint)
         for name, (_, config, cfg, checkpoint) in zip(shown, found, strict=True)
@@ -80,22 +85,22 @@ def _checkpoint(word: str) -> str | None:
     return word
 
 
-def _names(rows: list[tuple[str | None, str, str | None]]) -> list[str]:
+def _names(rows: list[tuple[str | None, str, str | None, str]]) -> list[str]:
     """Name the rows: given names, else the shortest description that tells them apart."""
 
-    def describe(config: str, checkpoint: str | None) -> Iterator[str]:
+    def describe(config: str, checkpoint: str | None, state: str) -> Iterator[str]:
         stem = Path(config).stem
         if checkpoint is None:
-            yield f"{stem}, untrained"
-            yield f"{config}, untrained"
+            yield f"{stem}{state}"
+            yield f"{config}{state}"
             return
         yield Path(checkpoint).name
         yield f"{stem}: {Path(checkpoint).name}"
         yield f"{stem}: {checkpoint}"
 
     choices = [
-        [name] * 3 if name is not None else list(describe(config, checkpoint))
-        for name, config, checkpoint in rows
+        [name] * 3 if name is not None else list(describe(config, checkpoint, state))
+        for name, config, checkpoint, state in rows
     ]
     level = [0] * len(rows)
     while True:

@@ -40,8 +40,10 @@ def test_unreadable_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(UserError, match="could run code"):
         read_weights(_save(tmp_path / "code.pth", {"state_dict": {"w": _Harmful()}}))
     assert "code ran" not in capsys.readouterr().out
-    with pytest.raises(UserError, match="no 'state_dict'"):
+    with pytest.raises(UserError, match="no named tensors: it holds a list"):
         read_weights(_save(tmp_path / "list.pth", [1, 2]))
+    with pytest.raises(UserError, match="no 'state_dict'"):
+        read_weights(_save(tmp_path / "epoch.pth", {"epoch": 1, "model": {"w": torch.ones(1)}}))
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from PIL import Image
 
+from msn_mm.errors import UserError
 from msn_mm.visualization import style
 from msn_mm.visualization.masking_curve import plot_masking_curves
 
@@ -81,7 +82,7 @@ def test_a_failed_write_leaves_the_old_picture(
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         plot_masking_curves(ROWS, out)
     assert out.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 

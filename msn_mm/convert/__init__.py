@@ -1,0 +1,1 @@
+"""Checkpoint formats: every one in, the common ones out."""

@@ -1,0 +1,205 @@
+"""Checkpoints of this project: of training, and those that conversion writes."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from msn_mm.convert.architecture import Architecture
+from msn_mm.convert.format import (
+    FORMATS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Converted,
+    Format,
+    RawCheckpoint,
+)
+from msn_mm.convert.resnet import resnet_architecture
+from msn_mm.convert.vit import vit_architecture
+from msn_mm.errors import UserError
+
+# Where a model keeps the trunk that represents, the best first.
+_TRUNKS = ("target_backbone.", "backbone.", "")
+_PROJECTORS = ("target_head.projector.", "head.projector.")
+_PROTOTYPES = "head.prototypes"
+_CLASSIFIER = ("classifier", "", "classifier.")
+METADATA_KEY = "msn_mm"
+_PLAIN = "vit_small_patch16_224"
+# Settings of the trunk that the weights tell, or that matter to training alone.
+_NO_OPTIONS = {
+    *("type", "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"),
+    *("drop_path_rate", "checkpointing", "resampling"),
+}
+
+
+@FORMATS.register_module()
+class OwnCheckpoint(Format):
+    """A model of this project: of a training, or written by conversion.
+
+    A training's is known by a :class:`~msn_mm.models.MaskedViT` where our models
+    keep their trunk; a written one says itself how it is built.
+    """
+
+    name = "msn_mm"
+    priority = 60
+    verified = "msn_mm.models.methods.msn, msn_mm.convert.writers.msn_mm"
+
+    def matches(self, raw: RawCheckpoint) -> bool:
+        """Whether it says so, or there is a ``vit.cls_token`` in its place."""
+        state = _state(raw)
+        return _is_written(raw) or any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
+
+    def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
+        """Take the trunk, the target's if there is one, and what there is of heads."""
+        state, told = _state(raw), _told(raw)
+        # Of each tensor that counts: its canonical part and name.
+        places: dict[str, tuple[str, str]] = {}
+        for part, canonical, prefix in _layout(state, _is_written(raw)):
+            for name in _below(state, prefix):
+                places[prefix + name] = (part, canonical + name)
+        parts: dict[str, dict[str, Tensor]] = {"trunk": {}, "extras": {}, "classifier": {}}
+        for key, (part, name) in places.items():
+            parts[part][name] = state[key]
+        return Converted(
+            format=self.name,
+            architecture=_architecture(parts["trunk"], arch, told, raw.source),
+            trunk=parts["trunk"],
+            extras=parts["extras"],
+            classifier=parts["classifier"],
+            pooling=told.get("pooling", "cls"),
+            used=len(places),
+            ignored=[key for key in state if key not in places],
+            mean=tuple(told.get("mean", IMAGENET_MEAN)),
+            std=tuple(told.get("std", IMAGENET_STD)),
+        )
+
+
+def _layout(state: Mapping[str, Tensor], is_written: bool) -> list[tuple[str, str, str]]:
+    """Return what lies where: (part, beginning of its canonical names, prefix in the file)."""
+    if is_written:
+        return [("trunk", "", "backbone."), ("extras", "", "head."), _CLASSIFIER]
+    found = [
+        ("trunk", "vit.", next(f"{p}vit." for p in _TRUNKS if f"{p}vit.cls_token" in state)),
+        ("extras", "prototypes", _PROTOTYPES),
+        _CLASSIFIER,
+    ]
+    projector = next((p for p in _PROJECTORS if _below(state, p)), None)
+    return found if projector is None else [*found, ("extras", "projector.", projector)]
+
+
+def _is_written(raw: RawCheckpoint) -> bool:
+    return METADATA_KEY in raw.config.get("metadata", {})
+
+
+def model_config(text: str) -> dict[str, Any]:
+    """Return ``model`` of a config's text without running it.
+
+    MMEngine keeps the whole config as Python source in each checkpoint, which
+    is therefore not to be trusted: only literals and ``dict(...)`` are read.
+
+    Args:
+        text: Assignments such as ``model = dict(type='MSN', ...)``.
+
+    Returns:
+        The model's config, or an empty one where the text has none to be read.
+    """
+    try:
+        for statement in ast.parse(text).body:
+            if (
+                isinstance(statement, ast.Assign)
+                and isinstance(statement.targets[0], ast.Name)
+                and statement.targets[0].id == "model"
+            ):
+                model = _literal(statement.value)
+                return model if isinstance(model, dict) else {}
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    return {}
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name) or node.func.id != "dict" or node.args:
+            raise ValueError("a call")
+        return {word.arg: _literal(word.value) for word in node.keywords if word.arg}
+    if isinstance(node, ast.Dict):
+        return {
+            _literal(key): _literal(value)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if key is not None
+        }
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_literal(item) for item in node.elts]
+    return ast.literal_eval(node)
+
+
+def _told(raw: RawCheckpoint) -> dict[str, Any]:
+    """What the checkpoint says of itself beside its weights."""
+    metadata = raw.config.get("metadata", {}).get(METADATA_KEY)
+    if metadata:
+        try:
+            told = json.loads(metadata)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict) or not isinstance(told.get("backbone"), dict):
+            raise UserError(f"the metadata of '{raw.source}' are damaged; convert it anew")
+        return told
+    meta = raw.content.get("meta")
+    text = meta.get("cfg") if isinstance(meta, Mapping) else None
+    model = model_config(text) if isinstance(text, str) else {}
+    told = {}
+    backbone = model.get("backbone", model if model.get("type") == "MaskedViT" else None)
+    if isinstance(backbone, dict):
+        told["backbone"] = backbone
+    preprocessor = model.get("data_preprocessor")
+    if isinstance(preprocessor, dict):
+        for key in ("mean", "std"):
+            if isinstance(preprocessor.get(key), list):
+                told[key] = [float(value) / 255 for value in preprocessor[key]]
+    return told
+
+
+def _architecture(
+    trunk: Mapping[str, Tensor], arch: Mapping[str, Any], told: Mapping[str, Any], source: str
+) -> Architecture:
+    arch = dict(arch)
+    config = told.get("backbone", {})
+    if config.get("type") == "PlainResNet":
+        return resnet_architecture(trunk, _resnet_settings(config) | arch, source)
+    options = {k: v for k, v in config.items() if k not in _NO_OPTIONS}
+    if options.get("name") == _PLAIN:
+        del options["name"]
+    if config:
+        arch.setdefault("heads", config.get("num_heads") or _heads_of_model(config, source))
+        if "img_size" in config:
+            arch.setdefault("image_size", config["img_size"])
+    bare = {k.removeprefix("vit."): v for k, v in trunk.items()}
+    return vit_architecture(bare, arch, source, config.get("resampling", "scale"), options)
+
+
+def _resnet_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what leaves no trace in a ResNet's weights."""
+    return {k: config[k] for k in ("stem", "padding") if k in config}
+
+
+def _heads_of_model(config: Mapping[str, Any], source: str) -> int:
+    name = config.get("name", _PLAIN)
+    if not timm.is_model(name):
+        raise UserError(f"'{source}' says that it is timm's '{name}', which timm does not have")
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    return int(model.blocks[0].attn.num_heads)
+
+
+def _state(raw: RawCheckpoint) -> dict[str, Tensor]:
+    return raw.tensors("state_dict") or raw.tensors()
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

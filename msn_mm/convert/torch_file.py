@@ -1,0 +1,119 @@
+"""Tensor files read as data: torch's two formats and safetensors, by their first bytes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from msn_mm.errors import UserError
+
+_ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+# What published checkpoints hold beside tensors: the options of a training
+# script and numbers of NumPy's. None of them can call anything.
+_make_scalar = np.float64(0).__reduce__()[0]
+_SAFE: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    # NumPy 1 and 2 keep one function under two names.
+    (_make_scalar, "numpy.core.multiarray.scalar"),
+    (_make_scalar, "numpy._core.multiarray.scalar"),
+    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"},
+]
+
+
+def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
+    """Read a checkpoint file onto the host, as data.
+
+    Args:
+        path: A file of ``torch.save`` in its present or its first format, or a
+            safetensors file, whatever its name.
+
+    Returns:
+        Its content, and the metadata of a safetensors file (else empty).
+
+    Raises:
+        UserError: There is no such file, it is cut off or of another kind, or
+            it holds code.
+    """
+    if not path.is_file():
+        raise UserError(f"no such checkpoint: '{path}'")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise UserError(f"'{path}' is not a whole checkpoint: it is empty")
+    if start.startswith(_ZIP):
+        # The archive's directory comes last, so a torn file has none.
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"'{path}' is not a whole checkpoint: it is cut off; get it again")
+        return _load_torch(path, mmap=True), {}
+    if start.startswith(_PICKLE):
+        return _load_torch(path, mmap=False), {}
+    if len(start) > 8 and start[8:9] == b"{":
+        return _load_safetensors(path)
+    if start.startswith(_LFS):
+        raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
+    if start.lstrip().startswith(b"<"):
+        raise UserError(f"'{path}' is not a whole checkpoint but a web page; check its address")
+    raise UserError(
+        f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
+    )
+
+
+def _load_torch(path: Path, mmap: bool) -> Any:
+    try:
+        with torch.serialization.safe_globals(_SAFE):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        foreign = _GLOBAL.search(str(error))
+        if foreign is None and "memo" not in str(error) and "persistent" not in str(error):
+            raise UserError(
+                f"'{path}' is not a whole checkpoint: it is damaged, or of another kind"
+            ) from error
+        what = f" ({foreign[1]})" if foreign else ""
+        raise UserError(
+            f"'{path}' holds more than tensors and plain values{what} and is not loaded, because "
+            "that could run code; save it anew with its weights only"
+        ) from error
+    except Exception as error:  # torn pickles fail in every way that a pickle machine can
+        raise UserError(f"'{path}' is not a whole checkpoint: {_first_line(error)}") from error
+
+
+def _load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"'{path}' is not a whole checkpoint: {_first_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: The file is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read as JSON: {_first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds no JSON object")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

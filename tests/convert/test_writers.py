@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from convert.released import released
+from convert.vits import ARCH, SIZE, images, random_vit, randomise
+from safetensors.torch import save_file
+
+from msn_mm import load_backbone
+from msn_mm.convert.architecture import ViTArchitecture
+from msn_mm.convert.format import Converted, RawCheckpoint, convert, load_trunk
+from msn_mm.convert.resnet import ResNetArchitecture
+from msn_mm.convert.source import read_source
+from msn_mm.convert.writer import write
+from msn_mm.errors import UserError
+from tools import convert as convert_tool
+
+
+def _converted() -> Converted:
+    found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    found.mean, found.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    return found
+
+
+def _same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one
+    )
+
+
+def test_own_file_loses_nothing(tmp_path: Path) -> None:
+    first = _converted()
+    first.classifier = {"weight": torch.randn(5, 24), "bias": torch.randn(5)}
+    written = write(first, tmp_path / "a.safetensors", "msn_mm")
+    assert written.left_out == []
+    again = convert(read_source(written.path))  # the file tells its heads
+    assert again.format == "msn_mm"
+    assert _same(first.trunk, again.trunk)
+    assert _same(first.extras, again.extras)
+    assert _same(first.classifier, again.classifier)
+    assert (again.architecture, again.mean, again.std) == (
+        first.architecture,
+        first.mean,
+        first.std,
+    )
+    assert (again.ignored, again.missing) == ([], [])
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "small_padded"])
+def test_own_file_holds_resnets_too(stem: str, tmp_path: Path) -> None:
+    architecture = ResNetArchitecture(
+        (1, 2, 1, 1), "bottleneck", base_channels=8, stem_channels=4, stem=stem
+    )  # type: ignore[arg-type]
+    model = architecture.build().eval()
+    randomise(model)
+    state = model.state_dict()
+    head = {"weight": torch.randn(5, 256), "bias": torch.randn(5)}
+    first = Converted("x", architecture, state, head, mean=(0.1, 0.2, 0.3))
+    again = convert(read_source(write(first, tmp_path / "r.safetensors", "msn_mm").path))
+    assert _same(again.trunk, state)
+    assert _same(again.classifier, head)
+    assert (again.architecture, again.mean, again.ignored) == (architecture, first.mean, [])
+    x = images(40)
+    assert torch.equal(load_trunk(again, "x")(x), model(x))
+    with pytest.raises(UserError, match="holds ViTs only, not a ResNet"):
+        write(first, tmp_path / "r.pth.tar", "official")
+
+
+def test_own_file_keeps_what_weights_do_not_tell(tmp_path: Path) -> None:
+    first = _converted()
+    first.architecture = replace(first.architecture, resampling="dino")  # type: ignore[type-var]
+    first.pooling = "mean"
+    first.extras["other.weight"] = torch.ones(2)
+    again = convert(read_source(write(first, tmp_path / "a.safetensors", "msn_mm").path))
+    assert again.architecture == first.architecture
+    assert again.pooling == "mean"
+    assert _same(again.extras, first.extras)
+
+
+def test_a_written_file_builds_no_other_class(tmp_path: Path) -> None:
+    path = write(_converted(), tmp_path / "a.safetensors", "msn_mm").path
+    for told, why in (
+        ({"backbone": {"type": "MaskedViT", "name": "hf-hub:x/y"}}, "timm does not have"),
+        ({"backbone": [1]}, "metadata of .* are damaged"),
+        ([], "metadata of .* are damaged"),
+    ):
+        save_file(read_source(path).tensors(), path, metadata={"msn_mm": json.dumps(told)})
+        with pytest.raises(UserError, match=why):
+            convert(read_source(path))
+    told = {"backbone": {"type": "mmpretrain.ResNet", "num_heads": 3}}
+    save_file(read_source(path).tensors(), path, metadata={"msn_mm": json.dumps(told)})
+    assert isinstance(convert(read_source(path)).architecture, ViTArchitecture)
+
+
+def test_official_file_is_the_released_layout(tmp_path: Path) -> None:
+    content = released(random_vit())
+    first = convert(RawCheckpoint("x", content), arch=ARCH)
+    first.classifier = {"weight": torch.randn(5, 24), "bias": torch.randn(5)}
+    written = write(first, tmp_path / "a.pth.tar", "official")
+    assert written.left_out == ["classifier.weight", "classifier.bias"]
+    saved = torch.load(written.path, weights_only=True)
+    assert _same(saved["target_encoder"], content["target_encoder"])
+    assert torch.equal(saved["prototypes"], content["prototypes"])
+    again = convert(read_source(written.path), arch=ARCH)
+    assert _same(first.trunk, again.trunk)
+    assert _same(first.extras, again.extras)
+
+
+def test_targets_refuse_what_they_cannot_hold(tmp_path: Path) -> None:
+    first = _converted()
+    with pytest.raises(UserError, match=r"there are .*hf.*msn_mm.*official"):
+        write(first, tmp_path / "a", "keras")
+    with pytest.raises(UserError, match=r"must be a file that ends in \.pth\.tar"):
+        write(first, tmp_path / "a.pth", "official")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file; 'hf' is written to a directory"):
+        write(first, tmp_path / "file", "hf")
+    registers = random_vit(reg_tokens=2)
+    state = {f"vit.{k}": v for k, v in registers.state_dict().items()}
+    more = convert(RawCheckpoint("x", state), arch=ARCH)
+    assert more.architecture.describe().endswith("2 registers")
+    for to, name in (("official", "b.pth.tar"), ("hf", "b")):
+        with pytest.raises(UserError, match=r"plain ViTs only, and this one has 'vit\.reg_token'"):
+            write(more, tmp_path / name, to)
+    whole = write(more, tmp_path / "b.safetensors", "msn_mm")
+    x = images(SIZE)
+    wanted = registers.forward_features(x)[:, 0]
+    assert torch.allclose(load_backbone(whole.path, verbose=False)(x), wanted, atol=1e-5)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _converted()
+    target = tmp_path / "a.safetensors"
+    target.write_text("mine")
+
+    def fail(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("msn_mm.convert.files.save_file", fail)
+    for name, to in (("a.safetensors", "msn_mm"), ("b", "hf")):
+        with pytest.raises(OSError, match="no space"):
+            write(first, tmp_path / name, to)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+    assert target.read_text() == "mine"
+
+
+def test_resampling_of_another_kind_is_told(tmp_path: Path) -> None:
+    first = _converted()
+    first.architecture = replace(first.architecture, resampling="dino")  # type: ignore[type-var]
+    assert "differ" in write(first, tmp_path / "a.pth.tar", "official").notes[0]
+
+
+def test_the_tool_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(released(random_vit()), tmp_path / "in.pth.tar")
+    source, out = str(tmp_path / "in.pth.tar"), tmp_path / "out.safetensors"
+    assert convert_tool.main([source, str(out), "--to", "msn_mm", "--heads", "3"]) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "format 'msn'",
+        "ViT of width 24, depth 2, 3 heads, patch 8, 48 x 48 pixels",
+        "a projector, 10 prototypes",
+        "ignored: 46 tensors: encoder.module.",
+        f"written: {out}",
+    ):
+        assert words in printed
+    x = images(64)
+    direct = load_trunk(convert(read_source(source), arch=ARCH), "x")
+    assert torch.equal(load_backbone(out, verbose=False)(x), direct(x))
+    with pytest.raises(UserError, match="DST and --to together"):
+        convert_tool.main([source, str(out)])
+    with pytest.raises(UserError, match=r"no checkpoint format 'dinov9'; there are .*msn"):
+        convert_tool.main([source, "--from", "dinov9"])
