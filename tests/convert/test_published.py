@@ -65,6 +65,12 @@ def test_the_model_is_the_published_one(name: str) -> None:
     millions, width = SIZES[name]
     found = sum(weight.numel() for weight in trunk.parameters()) / 1e6
     assert found == pytest.approx(millions, rel=0.004) and trunk.embed_dim == width
+    if patch := re.search(r"_vit[sblh](\d+)$", name):
+        assert (
+            trunk.patch_size == (int(patch[1]),) * 2 and trunk.grid == (224 // int(patch[1]),) * 2
+        )
+        heads = {384: 6, 768: 12, 1024: 16, 1280: 16}
+        assert trunk.vit.blocks[0].attn.num_heads == heads[width]
 
 
 @pytest.mark.parametrize("name", NAMES)
