@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msn_mm.apis import evaluate_lowshot, extract_features
+    from msn_mm.convert.apis import load_backbone
     from msn_mm.convert.classifier import load_classifier
 
 # mmcv-lite announces at import that compiled operators are missing. The
@@ -14,11 +15,18 @@ warnings.filterwarnings("ignore", message=".*Fail to import ``MultiScaleDeformab
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "evaluate_lowshot", "extract_features", "load_classifier"]
+__all__ = [
+    "__version__",
+    "evaluate_lowshot",
+    "extract_features",
+    "load_backbone",
+    "load_classifier",
+]
 
 _HOMES = {
     "evaluate_lowshot": "msn_mm.apis",
     "extract_features": "msn_mm.apis",
+    "load_backbone": "msn_mm.convert.apis",
     "load_classifier": "msn_mm.convert.classifier",
 }
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from torch import nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.position import Resampling
 from msn_mm.registry import MODELS
 
 # Heads leave no trace in the weights; the published models have these.
 _HEADS_OF_WIDTH = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
-
-Resampling = Literal["scale", "dino", "dinov2", "timm"]
 
 
 class Architecture(Protocol):
@@ -71,7 +70,7 @@ class ViTArchitecture:
 
     def config(self) -> dict[str, Any]:
         """Return the trunk's config, ready for ``model.backbone``."""
-        return dict(
+        config: dict[str, Any] = dict(
             type="MaskedViT",
             name="vit_small_patch16_224",
             img_size=self.image_size,
@@ -80,7 +79,10 @@ class ViTArchitecture:
             embed_dim=self.width,
             depth=self.depth,
             num_heads=self.heads,
-        ) | dict(self.options)
+        )
+        if self.resampling != "scale":
+            config["resampling"] = self.resampling
+        return config | dict(self.options)
 
     def build(self) -> nn.Module:
         """Return an empty ``MaskedViT``."""

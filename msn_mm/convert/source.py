@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from msn_mm.errors import UserError
 # What a Hugging Face directory keeps its weights in, the best first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDEX = ".index.json"
+# Where the writer of such a directory puts an MSN head, which has no place in it.
+MSN_HEAD = "msn_head.safetensors"
 PREPROCESSOR = "preprocessor_config"
 METADATA = "metadata"
 
@@ -57,7 +60,11 @@ def _read_directory(path: Path, name: str) -> RawCheckpoint:
     for weights in _WEIGHTS:
         for candidate in (path / weights, path / (weights + _INDEX)):
             if candidate.is_file():
-                return _read_file(candidate, name)
+                raw = _read_file(candidate, name)
+                if not (path / MSN_HEAD).is_file():
+                    return raw
+                head, _ = read_tensor_file(path / MSN_HEAD)
+                return replace(raw, content={**raw.content, "msn_head": head})
     raise UserError(
         f"directory '{name}' has no {' or '.join(_WEIGHTS)}; give the checkpoint file itself"
     )

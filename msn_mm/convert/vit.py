@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,7 @@ def vit_architecture(
     source: str,
     resampling: Resampling = "scale",
     options: Mapping[str, Any] | None = None,
+    heads: Callable[[int], int] = heads_of,
 ) -> ViTArchitecture:
     """Infer width, depth, heads, patch, image size and channels of a ViT.
 
@@ -31,6 +32,7 @@ def vit_architecture(
         source: The checkpoint, for error messages.
         resampling: How the original resamples its positions.
         options: Further settings of the architecture.
+        heads: From the width to the attention heads, where the user does not say.
 
     Raises:
         UserError: Weights are missing, or the positions form no square.
@@ -38,8 +40,9 @@ def vit_architecture(
     unknown = sorted(set(arch) - set(_SETTINGS))
     if unknown:
         raise UserError(f"arch has no '{unknown[0]}'; there are {', '.join(_SETTINGS)}")
+    found: dict[str, Any] = dict(options or {})
     for name in ("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"):
-        if name not in state:
+        if name not in state and not (name == "norm.weight" and not found.get("final_norm", True)):
             raise UserError(f"'{source}' has no '{name}'; it is no whole ViT")
     kernel = state["patch_embed.proj.weight"]
     if kernel.ndim != 4 or kernel.shape[2] != kernel.shape[3]:
@@ -49,32 +52,53 @@ def vit_architecture(
     if depth == 0:
         raise UserError(f"'{source}' has no 'blocks.0'; it is no whole ViT")
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    found: dict[str, Any] = dict(options or {})
-    if registers:
-        found.setdefault("reg_tokens", int(registers))
-    if "blocks.0.mlp.fc1.weight" in state:
-        ratio = state["blocks.0.mlp.fc1.weight"].shape[0] / width
-        if ratio != 4:
-            found.setdefault("mlp_ratio", ratio)
-    if "blocks.0.attn.qkv.bias" not in state:
-        found.setdefault("qkv_bias", False)
-    if "blocks.0.ls1.gamma" in state:
-        found.setdefault("init_values", 1e-5)
+    for name, value in _told_by_names(state, width).items():
+        found.setdefault(name, value)
     positions = int(state["pos_embed"].shape[1])
     prefix = 1 + int(registers)
+    number = int(arch["heads"]) if "heads" in arch else heads(width)
+    if number < 1 or width % number:
+        raise UserError(f"a width of {width} does not divide into {number} attention heads")
     if math.isqrt(positions) ** 2 == positions and not _is_square(positions - prefix):
         found.setdefault("no_embed_class", True)
     grid = _side(positions - (0 if found.get("no_embed_class") else prefix), source)
     return ViTArchitecture(
         width=width,
         depth=depth,
-        heads=int(arch["heads"]) if "heads" in arch else heads_of(width),
+        heads=number,
         patch=patch,
         image_size=_image_size(arch, grid, patch),
         channels=channels,
         resampling=resampling,
         options=found,
     )
+
+
+def _told_by_names(state: Mapping[str, Tensor], width: int) -> dict[str, Any]:
+    """Return the settings of timm's ``VisionTransformer`` that the first block and tokens tell."""
+    found: dict[str, Any] = {}
+    if "reg_token" in state:
+        found["reg_tokens"] = int(state["reg_token"].shape[1])
+    if "blocks.0.ls1.gamma" in state:
+        found["init_values"] = 1e-5
+    for name, setting in {"attn.qkv": "qkv_bias", "attn.proj": "proj_bias"}.items():
+        if f"blocks.0.{name}.bias" not in state:
+            found[setting] = False
+    for name, setting in {"blocks.0.attn.q_norm": "qk_norm", "norm_pre": "pre_norm"}.items():
+        if f"{name}.weight" in state:
+            found[setting] = True
+    up, down = (state.get(f"blocks.0.mlp.{layer}.weight") for layer in ("fc1", "fc2"))
+    if up is None or down is None:
+        return found
+    gated = up.shape[0] != down.shape[1]
+    if gated:  # the first layer computes gate and value at once
+        found["name"] = "vit_giant_patch14_dinov2"
+    ratio = up.shape[0] / width
+    if int(width * ratio) != up.shape[0]:
+        ratio = (up.shape[0] + 0.5) / width
+    if gated or ratio != 4:
+        found["mlp_ratio"] = ratio
+    return found
 
 
 def _is_square(number: int) -> bool:

@@ -41,3 +41,31 @@ def test_same_grid_is_the_identity_and_gradients_flow():
     assert resample_positions(positions, (3, 3), (3, 3)) is positions
     resample_positions(positions, (3, 3), (2, 2)).sum().backward()
     assert positions.grad is not None and positions.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (
+            "dino",
+            lambda s, t: dict(scale_factor=tuple((b + 0.1) / a for a, b in zip(s, t, strict=True))),
+        ),
+        ("timm", lambda s, t: dict(size=t, antialias=True)),
+    ],
+)
+@pytest.mark.parametrize("target", [(6, 6), (5, 9), (20, 20)])
+def test_equals_the_interpolation_of_other_families(kind, how, target):
+    torch.manual_seed(0)
+    source = (14, 14)
+    positions = torch.randn(1, 14 * 14, 4, dtype=torch.float64)
+    grid = positions.reshape(1, *source, 4).permute(0, 3, 1, 2)
+    expected = F.interpolate(grid, mode="bicubic", **how(source, target))
+    assert expected.shape[-2:] == target
+    got = resample_positions(positions, source, target, kind)
+    assert torch.allclose(got, expected.permute(0, 2, 3, 1).flatten(1, 2), atol=1e-12)
+    assert not torch.allclose(got, resample_positions(positions, source, target), atol=1e-3)
+
+
+def test_another_kind_is_refused():
+    with pytest.raises(ValueError, match="kind is 'nearest'"):
+        resampling_matrix((3, 3), (2, 2), "nearest")

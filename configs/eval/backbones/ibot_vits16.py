@@ -7,7 +7,7 @@ Address and licence: bytedance/ibot, README.md, at 2cd42846b0d93b76848b5897eeff0
 Licence: Apache-2.0.
 """
 
-model = dict(type="MaskedViT", name="vit_small_patch16_224", img_size=224)
+model = dict(type="MaskedViT", name="vit_small_patch16_224", img_size=224, resampling="dino")
 checkpoint = dict(
     source="https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/vits_16/checkpoint_teacher.pth",
     license="Apache-2.0",

@@ -67,6 +67,7 @@ class OwnCheckpoint(Format):
             architecture=_architecture(trunk, arch, told, raw.source),
             trunk={f"vit.{k}": v for k, v in trunk.items()},
             classifier=classifier,
+            pooling=told.get("pooling", "cls"),
             extras=extras,
             used=len(used),
             ignored=[k for k in state if k not in used],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import timm
 import torch
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
-from msn_mm.models.ops.position import Grid, resample_positions
+from msn_mm.models.ops.position import Grid, Resampling, resample_positions
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
 from msn_mm.registry import MODELS
 
@@ -39,6 +39,8 @@ class MaskedViT(nn.Module):
         in_chans: C.
         drop_path_rate: Stochastic depth, growing linearly with depth up to this rate.
         checkpointing: Recompute each block in the backward pass: less memory, more time.
+        resampling: How positions get to another grid: as ``scale`` (MSN), ``dino`` or
+            ``timm`` do; see :func:`~msn_mm.models.ops.position.resampling_matrix`.
         **vit_args: Further arguments of ``VisionTransformer`` (``embed_dim``,
             ``depth``, ``num_heads``, ``mlp_ratio``, ...).
 
@@ -55,9 +57,13 @@ class MaskedViT(nn.Module):
         in_chans: int = 3,
         drop_path_rate: float = 0.0,
         checkpointing: bool = False,
+        resampling: Resampling = "scale",
         **vit_args: Any,
     ) -> None:
         super().__init__()
+        if resampling not in get_args(Resampling):
+            known = ", ".join(get_args(Resampling))
+            raise UserError(f"the backbone's resampling is '{resampling}'; there are {known}")
         if patch_size is not None:
             vit_args["patch_size"] = patch_size
         self.vit = _build_vit(
@@ -65,6 +71,7 @@ class MaskedViT(nn.Module):
             dict(img_size=img_size, in_chans=in_chans, drop_path_rate=drop_path_rate, **vit_args),
         )
         self.checkpointing = checkpointing
+        self.resampling: Resampling = resampling
         self.in_chans = in_chans
         self.embed_dim: int = self.vit.embed_dim
         self.patch_size: Grid = tuple(self.vit.patch_embed.patch_size)
@@ -171,7 +178,8 @@ class MaskedViT(nn.Module):
         if vit.pos_embed is not None:
             # The prefix has positions of its own unless the model says otherwise.
             split = 0 if vit.no_embed_class else vit.num_prefix_tokens
-            x = x + resample_positions(vit.pos_embed[:, split:], self.grid, grid)
+            learned = vit.pos_embed[:, split:]
+            x = x + resample_positions(learned, self.grid, grid, self.resampling)
             if split:
                 head = head + vit.pos_embed[:, :split]
         if keep is None and mask_ratio > 0.0:

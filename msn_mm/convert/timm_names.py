@@ -1,0 +1,152 @@
+"""A ViT's state dict in timm's names, told apart and put into canonical form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+from torch import Tensor
+
+from msn_mm.convert.architecture import heads_of
+from msn_mm.convert.format import Converted, RawCheckpoint, strip_prefixes
+from msn_mm.convert.vit import vit_architecture
+from msn_mm.errors import UserError, did_you_mean
+from msn_mm.models.ops.position import Resampling
+
+# What a user may give where the weights do not tell it.
+_SETTINGS = ("heads", "image_size", "resampling", "network")
+
+_TRUNK = re.compile(
+    r"cls_token|reg_token|pos_embed|patch_embed\.(proj|norm)\.(weight|bias)"
+    r"|(norm|norm_pre)\.(weight|bias)"
+    r"|blocks\.\d+\.(norm1|norm2|attn\.(qkv|proj|q_norm|k_norm|norm)|mlp\.(fc1|fc2|norm))"
+    r"\.(weight|bias)"
+    r"|blocks\.\d+\.ls[12]\.gamma"
+)
+
+_PLAIN = re.compile(
+    r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|norm\.(weight|bias)"
+    r"|blocks\.\d+\.(norm1|norm2|attn\.(qkv|proj)|mlp\.(fc1|fc2))\.(weight|bias)"
+)
+
+_CLASSIFIER = {
+    "head.weight": "weight",
+    "head.bias": "bias",
+    "fc_norm.weight": "norm.weight",
+    "fc_norm.bias": "norm.bias",
+}
+
+
+def is_vit(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict holds a ViT with a CLS token, in timm's names."""
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight")
+    return all(name in state for name in needed)
+
+
+def is_plain_vit(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict holds a ViT of the first kind and nothing else: no head, no extras."""
+    return is_vit(state) and all(_PLAIN.fullmatch(name) for name in state)
+
+
+def join_chunks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Number blocks plainly that were saved in chunks: ``blocks.0.3.`` becomes ``blocks.3.``."""
+    return {re.sub(r"^blocks\.\d+\.(?=\d+\.)", "blocks.", k): v for k, v in state.items()}
+
+
+def within(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors below a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def wrapped(raw: RawCheckpoint, *keys: str) -> dict[str, Tensor]:
+    """Return the tensors at the first of some top-level keys that has any, ``module.`` removed.
+
+    Args:
+        raw: The file.
+        *keys: Top-level keys; an empty one is the file itself.
+    """
+    for key in keys:
+        state = raw.tensors(key) if key else raw.tensors()
+        if state:
+            return strip_prefixes(state, ["module."])
+    return {}
+
+
+def settings(arch: Mapping[str, Any], networks: Sequence[str] = ()) -> dict[str, Any]:
+    """Check the user's settings of an architecture.
+
+    Args:
+        arch: See :meth:`~msn_mm.convert.format.Format.read`.
+        networks: Names of the networks that a checkpoint of the format may hold.
+
+    Raises:
+        UserError: For an unknown setting, or a value that it does not take.
+    """
+    for key in arch:
+        if key not in _SETTINGS:
+            known = ", ".join(_SETTINGS)
+            raise UserError(
+                f"arch has no '{key}'; a ViT has {known}.{did_you_mean(key, list(_SETTINGS))}"
+            )
+    kind = arch.get("resampling")
+    if kind is not None and kind not in get_args(Resampling):
+        raise UserError(f"arch: resampling is '{kind}'; there are {get_args(Resampling)}")
+    for key in ("heads", "image_size"):
+        value = arch.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"arch: {key} is {value!r}; give a positive whole number")
+    network = arch.get("network")
+    if network is not None and network not in networks:
+        have = ", ".join(networks) or "only one"
+        raise UserError(f"arch: network is '{network}'; the checkpoint has {have}")
+    return dict(arch)
+
+
+def read_vit(
+    name: str,
+    raw: RawCheckpoint,
+    state: Mapping[str, Tensor],
+    *,
+    resampling: Resampling,
+    arch: Mapping[str, Any],
+    heads: Callable[[int], int] = heads_of,
+    options: Mapping[str, Any] | None = None,
+    ignored: Sequence[str] = (),
+) -> Converted:
+    """Put a ViT into canonical form.
+
+    Args:
+        name: The format.
+        raw: The file, for messages.
+        state: All tensors that belong to the network, in timm's names.
+        resampling: How the original resamples its positions.
+        arch: The user's settings, checked.
+        heads: From the width to the number of attention heads.
+        options: Arguments of timm's ``VisionTransformer`` that the weights do not tell.
+        ignored: The file's names of tensors left out already.
+
+    Raises:
+        UserError: The weights contradict each other or miss a part.
+    """
+    trunk = {key: value for key, value in state.items() if _TRUNK.fullmatch(key)}
+    classifier = {_CLASSIFIER[key]: state[key] for key in _CLASSIFIER if key in state}
+    if "weight" not in classifier or classifier["weight"].ndim != 2:
+        classifier = {key: v for key, v in classifier.items() if key.startswith("norm.")}
+    taken = {key for key, short in _CLASSIFIER.items() if short in classifier}
+    options = dict(options or {})
+    if "norm.weight" in classifier and "norm.weight" not in trunk:
+        options["final_norm"] = False
+    told = {key: arch[key] for key in ("heads", "image_size") if key in arch}
+    architecture = vit_architecture(
+        trunk, told, raw.source, arch.get("resampling", resampling), options, heads
+    )
+    return Converted(
+        format=name,
+        architecture=architecture,
+        trunk={f"vit.{key}": value for key, value in trunk.items()},
+        classifier=classifier,
+        pooling="cls" if options.get("final_norm", True) else "mean",
+        used=len(trunk) + len(classifier),
+        ignored=[*(k for k in state if k not in trunk and k not in taken), *ignored],
+    )

@@ -1,0 +1,47 @@
+"""Our own file: safetensors that say themselves how the model is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from msn_mm.convert.architecture import ViTArchitecture
+from msn_mm.convert.files import new_file, save_tensors
+from msn_mm.convert.format import Converted
+from msn_mm.convert.formats.own import METADATA_KEY
+from msn_mm.convert.writer import WRITERS, Writer, Written
+from msn_mm.errors import UserError
+
+
+@WRITERS.register_module()
+class OwnWriter(Writer):
+    """Trunk below ``backbone.``, head below ``head.``, classifier below ``classifier.``.
+
+    Architecture and normalisation lie in the file's metadata.
+    """
+
+    name = "msn_mm"
+    suffix = ".safetensors"
+
+    def write(self, converted: Converted, destination: Path) -> Written:
+        """Write one file; nothing is left out."""
+        architecture = converted.architecture
+        if not isinstance(architecture, ViTArchitecture):
+            raise UserError(f"'{self.name}' holds ViTs only, not a {architecture.describe()}")
+        tensors = {
+            **{f"backbone.{k}": v for k, v in converted.trunk.items()},
+            **{f"head.{k}": v for k, v in converted.extras.items()},
+            **{f"classifier.{k}": v for k, v in converted.classifier.items()},
+        }
+        told = {
+            "architecture": dataclasses.asdict(architecture),
+            "config": architecture.config(),
+            "mean": list(converted.mean),
+            "std": list(converted.std),
+            "pooling": converted.pooling,
+            "from": converted.format,
+        }
+        with new_file(destination) as file:
+            save_tensors(tensors, file, {METADATA_KEY: json.dumps(told)})
+        return Written(destination, f"msn_mm.load_backbone({str(destination)!r})")
