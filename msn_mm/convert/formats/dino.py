@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
+from msn_mm.convert.formats.timm_vit import says_timm
 from msn_mm.convert.timm_names import is_plain_vit, is_vit, read_vit, settings, within
 
 NETWORKS = ("teacher", "student")
@@ -46,8 +47,8 @@ class Dino(Format):
     """DINO's ViTs (Caron et al. 2021, https://arxiv.org/abs/2104.14294).
 
     Reads the teacher unless ``arch`` has ``network="student"``. A headless file
-    of timm's has the same names; name the format ``timm`` for such a file where
-    images of another size matter.
+    of timm's that does not say so itself has the same names; name the format
+    ``timm`` for such a file where images of another size matter.
     """
 
     name = "dino"
@@ -59,6 +60,8 @@ class Dino(Format):
 
     def matches(self, raw: RawCheckpoint) -> bool:
         """Whether it holds a teacher or student with a plain ViT, or is one."""
+        if says_timm(raw):
+            return False
         if is_plain_vit(strip_prefixes(raw.tensors(), ["module.", "backbone."])):
             return True
         return any(is_vit(backbone_of(raw.tensors(name))) for name in NETWORKS)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import timm
@@ -20,6 +21,7 @@ from msn_mm.convert.format import (
 from msn_mm.convert.timm_names import is_vit, read_vit, settings, wrapped
 from msn_mm.errors import UserError
 
+METADATA_KEY = "msn_mm.timm"
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "")
 
 
@@ -51,26 +53,49 @@ class TimmViT(Format):
             raise UserError(
                 f"'{raw.source}' is a distilled DeiT with a second class token; give one without"
             )
-        named = str(raw.config.get("architecture", ""))
-        heads, options, known = heads_of, dict[str, Any](), None
-        if timm.is_model(named):
-            with torch.device("meta"):
-                known = timm.create_model(named, **raw.config.get("model_args", {}))
-            number = int(cast(Any, known).blocks[0].attn.num_heads)
-            heads = lambda width: number  # noqa: E731
-            options = {"name": named, "global_pool": "token", "fc_norm": False}
+        told = _told(raw)
         converted = read_vit(
             self.name,
             raw,
             state,
-            resampling="timm",
+            resampling=told.get("resampling", "timm"),
             arch=settings(arch),
-            heads=heads,
-            options=options,
+            heads=_heads(told.get("heads")),
+            options=told.get("options"),
         )
-        if getattr(known, "global_pool", "token") == "avg":
-            converted.pooling = "mean"
-        pretrained = raw.config.get("pretrained_cfg", {})
-        converted.mean = tuple(pretrained.get("mean", IMAGENET_MEAN))
-        converted.std = tuple(pretrained.get("std", IMAGENET_STD))
+        converted.pooling = told.get("pooling", converted.pooling)
+        converted.mean = tuple(told.get("mean", IMAGENET_MEAN))
+        converted.std = tuple(told.get("std", IMAGENET_STD))
         return converted
+
+
+def says_timm(raw: RawCheckpoint) -> bool:
+    """Whether a file says itself that it is timm's, whatever its tensors' names."""
+    return "architecture" in raw.config or METADATA_KEY in raw.config.get("metadata", {})
+
+
+def _told(raw: RawCheckpoint) -> dict[str, Any]:
+    """What the file says beside its weights: our metadata, or timm's ``config.json``."""
+    metadata = raw.config.get("metadata", {}).get(METADATA_KEY)
+    if metadata:
+        try:
+            found = json.loads(metadata)
+            return found | {k: found["architecture"][k] for k in ("heads", "options", "resampling")}
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"the metadata of '{raw.source}' is damaged; convert it anew") from None
+    pretrained = raw.config.get("pretrained_cfg", {})
+    told = {key: pretrained[key] for key in ("mean", "std") if key in pretrained}
+    name = str(raw.config.get("architecture", ""))
+    if not timm.is_model(name):
+        return told
+    with torch.device("meta"):
+        known = cast(Any, timm.create_model(name, **raw.config.get("model_args", {})))
+    told["heads"] = int(known.blocks[0].attn.num_heads)
+    told["options"] = {"name": name, "global_pool": "token", "fc_norm": False}
+    if known.global_pool == "avg":
+        told["pooling"] = "mean"
+    return told
+
+
+def _heads(number: int | None) -> Callable[[int], int]:
+    return heads_of if number is None else lambda width: number
