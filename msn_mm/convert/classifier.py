@@ -91,7 +91,8 @@ def build_classifier(converted: Converted, source: str) -> FrozenClassifier:
 def load_classifier(
     source: str | Path,
     arch: Mapping[str, Any] | None = None,
-    name: str = "auto",
+    *,
+    format: str = "auto",
     sha256: str | None = None,
 ) -> FrozenClassifier:
     """Load a supervised or fine-tuned classifier of any known format.
@@ -99,7 +100,7 @@ def load_classifier(
     Args:
         source: A file, a directory of Hugging Face, or a URL.
         arch: What weights do not tell; see :func:`~msn_mm.convert.format.convert`.
-        name: The format, or ``auto`` to recognise it.
+        format: The format's name, or ``auto`` to recognise it.
         sha256: Hash, or its beginning, that a URL's file must have.
 
     Returns:
@@ -112,4 +113,4 @@ def load_classifier(
     """
     raw = read_source(source, sha256)
     with torch.random.fork_rng(devices=[]):
-        return build_classifier(convert(raw, name, arch), raw.source)
+        return build_classifier(convert(raw, format, arch), raw.source)

@@ -47,6 +47,11 @@ class ResNetArchitecture:
     stem: Stem = "imagenet"
     padding: Padding = "symmetric"
 
+    @property
+    def channels(self) -> int:
+        """C, under the name that a ViT's architecture has for it."""
+        return self.in_channels
+
     def config(self) -> dict[str, Any]:
         """Return the trunk's config, ready for ``model.backbone``."""
         return dict(type="PlainResNet", **asdict(self))

@@ -13,6 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
+from msn_mm.convert.format import RawCheckpoint, convert, formats
 from msn_mm.convert.resnet import resnet_architecture, resnet_trunk
 from msn_mm.engine.launch import config_directories, load_config
 from msn_mm.errors import UserError
@@ -65,6 +66,12 @@ def test_the_model_is_the_published_one(name: str) -> None:
     millions, width = SIZES[name]
     found = sum(weight.numel() for weight in trunk.parameters()) / 1e6
     assert found == pytest.approx(millions, rel=0.004) and trunk.embed_dim == width
+    if patch := re.search(r"_vit[sblh](\d+)$", name):
+        assert (
+            trunk.patch_size == (int(patch[1]),) * 2 and trunk.grid == (224 // int(patch[1]),) * 2
+        )
+        heads = {384: 6, 768: 12, 1024: 16, 1280: 16}
+        assert trunk.vit.blocks[0].attn.num_heads == heads[width]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,3 +208,57 @@ def test_a_row_with_published_weights_is_not_called_untrained() -> None:
         row = (("eval/backbones/dino_vits16", "none"),)
 
     assert [row.name for row in read_rows(Args())] == ["msn_digits, untrained", "dino_vits16"]
+
+
+def layout(name: str, state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The published file of a row, as the formats' own tests cite it."""
+    method = name.split("_")[0]
+    if method == "msn":
+        return {"target_encoder": {f"module.{key}": value for key, value in state.items()}}
+    if method == "mocov3":
+        base = {f"module.base_encoder.{key}": value for key, value in state.items()}
+        return {"arch": "vit_base", "state_dict": base}
+    return {"mae": {"model": state}, "ibot": {"state_dict": state}}.get(method, state)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "_vit" in name])
+def test_format_and_config_agree(name: str) -> None:
+    """On heads and on positions at other sizes, of which weights tell nothing."""
+    cfg = load_config(f"eval/backbones/{name}")
+    with torch.device("meta"):
+        own = MODELS.build(cfg.model)
+    state = {key.removeprefix("vit."): value for key, value in own.state_dict().items()}
+    raw = RawCheckpoint(cfg.checkpoint.source, layout(name, state))
+    found = convert(raw, arch=cfg.checkpoint.get("arch"))
+    with torch.device("meta"):
+        theirs = found.architecture.build()
+    assert {k: v.shape for k, v in theirs.state_dict().items()} == {
+        k: v.shape for k, v in own.state_dict().items()
+    }
+    assert theirs.resampling == own.resampling
+    assert theirs.vit.blocks[0].attn.num_heads == own.vit.blocks[0].attn.num_heads
+    assert theirs.vit.norm.eps == own.vit.norm.eps
+
+
+GUIDE = (FOLDER.parents[2] / "docs" / "checkpoints.md").read_text()
+
+
+def cells(heading: str) -> dict[str, list[str]]:
+    """The rows of a table of the guide by their first cell."""
+    part = GUIDE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")][2:]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): row[1:] for row in split}
+
+
+def test_the_guide_has_every_format_and_says_which_are_checked() -> None:
+    shown = cells("In")
+    assert set(shown) == {entry.name for entry in formats()}
+    for entry in formats():
+        assert (shown[entry.name][1] != "unverified") == bool(entry.verified), entry.name
+
+
+def test_the_guide_has_every_row() -> None:
+    shown = {Path(row[0].strip("`")).stem: row[1] for row in cells("The paper's rows").values()}
+    stated = {name: load_config(f"eval/backbones/{name}").checkpoint.license for name in NAMES}
+    assert shown == stated

@@ -7,7 +7,9 @@ Address and licence: facebookresearch/dino, README.md, at 7064315296736d16ae72c0
 Licence: Apache-2.0.
 """
 
-model = dict(type="MaskedViT", name="vit_base_patch16_224", patch_size=8, img_size=224)
+model = dict(
+    type="MaskedViT", name="vit_base_patch16_224", patch_size=8, img_size=224, resampling="dino"
+)
 checkpoint = dict(
     source="https://dl.fbaipublicfiles.com/dino/dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
     license="Apache-2.0",

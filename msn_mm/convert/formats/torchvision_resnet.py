@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,11 @@ from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
 from msn_mm.convert.resnet import is_resnet, read_resnet
+from msn_mm.errors import UserError
 
+# Of the safetensors files that the writer of this layout makes.
+METADATA_KEY = "msn_mm"
+_SCALES = frozenset({"mean", "std"})
 # Where training scripts keep a model that is nothing but a ResNet.
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("state_dict",), ("model",), ("resnet",))
 
@@ -36,8 +41,22 @@ class TorchvisionResNet(Format):
         return is_resnet(_state(raw))
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
-        """Read trunk and classifier."""
-        return read_resnet(_state(raw), raw.source, self.name, arch)
+        """Read trunk and classifier; a file of our own says what weights do not tell."""
+        told = _told(raw)
+        stated: dict[str, Any] = {key: told[key] for key in ("stem", "padding") if key in told}
+        found = read_resnet(_state(raw), raw.source, self.name, {**stated, **arch})
+        for name in _SCALES:
+            setattr(found, name, tuple(told.get(name, getattr(found, name))))
+        return found
+
+
+def _told(raw: RawCheckpoint) -> dict[str, Any]:
+    text = raw.config.get("metadata", {}).get(METADATA_KEY, "{}")
+    try:
+        told = json.loads(text)
+        return {**told, **{name: [float(x) for x in told[name]] for name in _SCALES & set(told)}}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the metadata '{METADATA_KEY}' of '{raw.source}' are damaged") from error
 
 
 def _state(raw: RawCheckpoint) -> dict[str, Tensor]:
