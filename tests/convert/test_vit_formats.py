@@ -90,7 +90,7 @@ def test_dino_teacher_and_student():
         read(content, network="ema")
 
 
-# bytedance/ibot models/vision_transformer.py, models/head.py @ c24f870d
+# bytedance/ibot models/vision_transformer.py, models/head.py @ c24f870d, main_ibot.py @ 564f363d
 @pytest.mark.parametrize("scaled", [False, True])
 def test_ibot_teacher_and_student(scaled):
     names = ("gamma_1", "gamma_2") if scaled else None

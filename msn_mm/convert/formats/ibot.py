@@ -26,7 +26,8 @@ class IBot(Format):
     verified = (
         "bytedance/ibot models/vision_transformer.py, models/head.py, "
         "evaluation/classification_layer_decay/extract_backbone_weights.py "
-        "@ c24f870dc85c0322200e66399c05af193b8c9554"
+        "@ c24f870dc85c0322200e66399c05af193b8c9554, main_ibot.py "
+        "@ 564f363d52830fecb416e472ca371e35ea1b5869"
     )
 
     def matches(self, raw: RawCheckpoint) -> bool:
