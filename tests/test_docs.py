@@ -146,6 +146,9 @@ class Workplace:
                 self._demo(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
                 self._measure(Path(tool).stem, rest)
+            case ["python", "tools/convert.py", source, *rest]:
+                self.stand_in(source)
+                assert _tool("convert")["main"]([source, *rest]) == 0
             case ["torchrun", "--nproc_per_node", _, tool, *rest]:
                 self._measure(Path(tool).stem, rest)
             case _:

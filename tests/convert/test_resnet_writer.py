@@ -11,6 +11,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from msn_mm.convert.format import Converted, RawCheckpoint, convert, load_trunk
+from msn_mm.convert.formats.torchvision_resnet import METADATA_KEY
 from msn_mm.convert.source import read_source
 from msn_mm.convert.writer import write
 from msn_mm.errors import UserError
@@ -73,8 +74,9 @@ def test_a_vit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"mean": "x"}', '{"std": 3}'])
 def test_damaged_metadata_are_one_line(text: str) -> None:
-    raw = RawCheckpoint("odd.safetensors", small().state_dict(), {"metadata": {"msn_mm": text}})
-    with pytest.raises(UserError, match=r"metadata 'msn_mm' of 'odd.safetensors' are damaged"):
+    raw = RawCheckpoint("odd.safetensors", small().state_dict(), {"metadata": {METADATA_KEY: text}})
+    message = r"metadata 'msn_mm\.resnet' of 'odd\.safetensors' are damaged"
+    with pytest.raises(UserError, match=message):
         convert(raw)
 
 

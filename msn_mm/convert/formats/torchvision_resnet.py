@@ -13,7 +13,7 @@ from msn_mm.convert.resnet import is_resnet, read_resnet
 from msn_mm.errors import UserError
 
 # Of the safetensors files that the writer of this layout makes.
-METADATA_KEY = "msn_mm"
+METADATA_KEY = "msn_mm.resnet"
 _SCALES = frozenset({"mean", "std"})
 # Where training scripts keep a model that is nothing but a ResNet.
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("state_dict",), ("model",), ("resnet",))
