@@ -297,6 +297,7 @@ def test_lightly_benchmarks() -> None:
     At 32c2b47cc4944c59eb713eaa35deefdb6d829934: torchvision's ResNet with ``fc``
     the identity; heads and online classifier are the installed package's own.
     """
+    pytest.importorskip("lightly")
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
     from lightly.utils.benchmarking import OnlineLinearClassifier
 
@@ -325,6 +326,7 @@ def test_lightly_examples(prefix: str) -> None:
     At 2abf92188e089e9fa9448091d0c1954bb2cfcba7: ``backbone =
     nn.Sequential(*list(resnet.children())[:-1])``; alone where only it is saved.
     """
+    pytest.importorskip("lightly")
     from lightly.models.modules import SimCLRProjectionHead
 
     original = small((1, 1, 1, 1), BasicBlock)
