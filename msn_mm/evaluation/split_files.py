@@ -57,7 +57,7 @@ def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> 
         for number, subset in enumerate(subsets):
             lines = [written[index] for index in subset]
             for line in lines:
-                if not line.isascii() and "\udc80" <= max(line) <= "\udcff":
+                if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
                     raise UserError(
                         f"the image name {line!r} is not UTF-8 and cannot be a line of a split "
                         "file; rename the image"

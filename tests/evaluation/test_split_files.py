@@ -162,3 +162,12 @@ def test_wrong_arguments() -> None:
         splits_from_files([], ["a"], np.array([0]))
     with pytest.raises(ValueError, match="do not fit"):
         splits_from_files(["a.txt"], ["a"], np.array([0, 1]))
+
+
+@pytest.mark.parametrize("name", ["im\udce9.png", "\U0001f431\udce9.png"])
+def test_a_name_that_is_not_utf_8_is_told_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is not UTF-8 and cannot be a line"):
+        save_splits(tmp_path, {"1": [np.array([0])]}, [name])
+    assert list(tmp_path.iterdir()) == []
