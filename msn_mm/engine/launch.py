@@ -17,6 +17,7 @@ from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
@@ -177,6 +178,7 @@ def build_runner(
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
         runner = Runner.from_cfg(cfg)
+    keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)
     return runner
