@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 import re
@@ -10,35 +9,25 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msn_mm.convert.pickled_numpy import SAFE_GLOBALS
 from msn_mm.errors import UserError
 
 _ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
-# What published checkpoints hold beside tensors: the options of a training
-# script and numbers of NumPy's. None of them can call anything.
-_make_scalar = np.float64(0).__reduce__()[0]
-_SAFE: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    # NumPy 1 and 2 keep one function under two names.
-    (_make_scalar, "numpy.core.multiarray.scalar"),
-    (_make_scalar, "numpy._core.multiarray.scalar"),
-    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"},
-]
 
-
-def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
+def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]]:
     """Read a checkpoint file onto the host, as data.
 
     Args:
         path: A file of ``torch.save`` in its present or its first format, or a
             safetensors file, whatever its name.
+        mmap: Leave tensors in the file until they are used, where its format allows; the
+            file must then outlive them.
 
     Returns:
         Its content, and the metadata of a safetensors file (else empty).
@@ -57,10 +46,10 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         # The archive's directory comes last, so a torn file has none.
         if not zipfile.is_zipfile(path):
             raise UserError(f"'{path}' is not a whole checkpoint: it is cut off; get it again")
-        return _load_torch(path, mmap=True), {}
+        return _load_torch(path, mmap), {}
     if start.startswith(_PICKLE):
         return _load_torch(path, mmap=False), {}
-    if len(start) > 8 and start[8:9] == b"{":
+    if _begins_safetensors(start):
         return _load_safetensors(path)
     if start.startswith(_LFS):
         raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
@@ -71,9 +60,21 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
     )
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether there is a file that begins as safetensors do, whatever its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _begins_safetensors(file.read(9))
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    return len(start) > 8 and start[8:9] == b"{"
+
+
 def _load_torch(path: Path, mmap: bool) -> Any:
     try:
-        with torch.serialization.safe_globals(_SAFE):
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         foreign = _GLOBAL.search(str(error))

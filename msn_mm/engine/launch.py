@@ -14,6 +14,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 import msn_mm
+from msn_mm.convert.runner_loading import require_training_state
+from msn_mm.convert.torch_file import is_safetensors
 from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
@@ -204,7 +206,11 @@ def build_runner(
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
     if resume:
-        checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
+        asked = None if resume is True else Path(resume)
+        if asked is not None and is_safetensors(asked):
+            require_training_state(asked)
+        checkpoint, skipped = find_resumable(cfg.work_dir, asked)
+        require_training_state(checkpoint)
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
