@@ -19,9 +19,11 @@ from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
+from msn_mm.utils.lost_process import telling_lost_process
 
 _RUNNERS_BUILT = itertools.count(1)
 _EVALUATION = ("val_dataloader.", "test_dataloader.")
@@ -203,6 +205,8 @@ def build_runner(
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
+    resume, said = resume_of_restart(cfg.work_dir, resume)
+    notes += [(logging.WARNING, text) for text in said]
     if resume:
         checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
         notes += [(logging.WARNING, text) for text in skipped]
@@ -235,7 +239,7 @@ def train(runner: Runner) -> None:
             f"the data set has {len(loader.dataset)} images, fewer than one batch: give more "
             "images or set a smaller global_batch_size"
         )
-    with config_mistakes():
+    with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
 
 
