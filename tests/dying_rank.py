@@ -14,13 +14,13 @@ from msn_mm.registry import HOOKS
 
 @HOOKS.register_module(force=True)
 class DieHook(Hook):
-    """End one rank after ``step`` steps, in the first ``lives`` starts of the run."""
+    """Kill one rank before step ``steps[n]`` in the n-th start of the run."""
 
-    def __init__(self, step: int, rank: int = 1, lives: int = 1, number: str = "SIGKILL") -> None:
-        self.step, self.rank, self.lives = step, rank, lives
-        self.number = getattr(signal, number)
+    def __init__(self, steps: list[int], rank: int = 1) -> None:
+        self.steps, self.rank = steps, rank
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        started = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        if runner.iter == self.step and dist.get_rank() == self.rank and started < self.lives:
-            os.kill(os.getpid(), self.number)
+        start = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        due = self.steps[start : start + 1] == [runner.iter]
+        if due and dist.get_rank() == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL)

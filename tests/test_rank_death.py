@@ -20,13 +20,13 @@ from msn_mm.utils.torchrun import death_lines, exit_status
 DIST = ("bash", ROOT / "tools" / "dist_train.sh")
 DIES = """
 custom_imports["imports"].append("dying_rank")
-custom_hooks.append(dict(type="DieHook", step={step}))
+custom_hooks.append(dict(type="DieHook", steps={steps}))
 train_cfg = dict(by_epoch=True, max_epochs=3)
 """
 
 
 def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path) -> None:
-    config = write_config(tmp_path, DIES.format(step=5))
+    config = write_config(tmp_path, DIES.format(steps=[5]))
     begin = time.monotonic()
     ended = run([*DIST, config, "2", "--out", "out"], tmp_path)
     assert time.monotonic() - begin < 60
@@ -41,36 +41,35 @@ def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "results.json").exists()
 
 
-@pytest.mark.parametrize("as_option", [True, False])
-def test_with_restarts_left_the_run_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, as_option: bool
-) -> None:
-    whole = run([*DIST, write_config(tmp_path, DIES.format(step=-1)), "2", "--out", "a"], tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    # Killed before the first checkpoint, or after it.
-    config = write_config(tmp_path, DIES.format(step=5 if as_option else 2), "dies.py")
-    if as_option:
-        ended = run([*DIST, config, "2", "--out", "b", "--max-restarts", "2"], tmp_path)
-        words = "restart 1: going on from epoch_1.pth"
-    else:
-        ended = run([*DIST, config, "2", "--out", "b"], tmp_path, {"MAX_RESTARTS": "1"})
-        words = "restart 1: no whole checkpoint of this run yet, starting from scratch"
+def test_with_a_restart_left_the_run_goes_on_by_itself(tmp_path: Path) -> None:
+    config = write_config(tmp_path, DIES.format(steps=[5]))
+    ended = run([*DIST, config, "2", "--out", "out", "--max-restarts", "1"], tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "was ended by SIGKILL" in ended.stderr
-    assert words in ended.stdout
+    assert "starting all processes again (1 restart left)" in ended.stderr
+    assert "restart 1: going on from epoch_1.pth" in ended.stdout
+    saved = torch.load(tmp_path / "out" / "epoch_3.pth", weights_only=True)
+    assert saved["meta"]["iter"] == 12
+
+
+@pytest.mark.slow
+def test_after_two_deaths_the_weights_are_those_of_a_run_without(tmp_path: Path) -> None:
+    whole = write_config(tmp_path, DIES.format(steps=[]))
+    ended = run([*DIST, whole, "2", "--out", "a"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    # Killed before the first checkpoint, then after it.
+    dies = write_config(tmp_path, DIES.format(steps=[2, 5]), "dies.py")
+    ended = run([*DIST, dies, "2", "--out", "b"], tmp_path, {"MAX_RESTARTS": "2"})
+    assert ended.returncode == 0, ended.stderr
+    assert "restart 1: no whole checkpoint of this run yet, starting from scratch" in ended.stdout
+    assert "restart 2: going on from epoch_1.pth" in ended.stdout
     a, b = (torch.load(tmp_path / d / "epoch_3.pth", weights_only=True) for d in "ab")
-    assert a["meta"]["iter"] == b["meta"]["iter"] == 12
     for name, value in a["state_dict"].items():
         assert torch.equal(value, b["state_dict"][name]), name
 
 
-def test_a_mistake_is_not_tried_again(tmp_path: Path) -> None:
-    arguments = ["--out", "out", "--max-restarts=3", "--cfg-options", "global_batch_size=5"]
-    ended = run([*DIST, write_config(tmp_path), "2", *arguments], tmp_path)
-    assert ended.returncode == 2
-    lines = [line for line in ended.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, ended.stderr
-    ended = run([*DIST, tmp_path / "toy.py", "2", "--max-restarts", "some"], tmp_path)
+def test_the_number_of_restarts_must_be_one(tmp_path: Path) -> None:
+    ended = run([*DIST, "toy.py", "2", "--max-restarts", "some"], tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: MAX_RESTARTS or --max-restarts must be a whole number")
 
@@ -110,9 +109,9 @@ def test_only_the_first_to_die_are_named() -> None:
 
 def test_a_survivor_tells_its_loss_in_one_line() -> None:
     gloo = "[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242"
-    with pytest.raises(LostProcess, match=r"rank 0 of 2 on \S+ lost another process") as told:
-        with telling_lost_process(0, 2):
-            raise RuntimeError(gloo)
+    words = r"rank 0 of 2 on \S+ lost another process"
+    with pytest.raises(LostProcess, match=words) as told, telling_lost_process(0, 2):
+        raise RuntimeError(gloo)
     assert told.value.status == 75
     for size, text in ((1, gloo), (2, "mat1 and mat2 shapes cannot be multiplied")):
         with pytest.raises(RuntimeError) as bug, telling_lost_process(0, size):
