@@ -16,6 +16,7 @@ from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.restart import resume_of_restart
@@ -159,6 +160,7 @@ def build_runner(
         check_schedules(cfg)
     if amp:
         _use_amp(cfg)
+    notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
         if seed is not None:
@@ -181,7 +183,7 @@ def build_runner(
     if number > 1 and not cfg.get("experiment_name"):
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
-        runner = Runner.from_cfg(cfg)
+        runner = runner_class(cfg).from_cfg(cfg)
     keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)
