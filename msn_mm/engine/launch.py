@@ -16,12 +16,15 @@ from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.log_files import keep_logging
+from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 from msn_mm.utils.config_files import resolve_config_path
+from msn_mm.utils.lost_process import telling_lost_process
 
 _RUNNERS_BUILT = itertools.count(1)
 _EVALUATION = ("val_dataloader.", "test_dataloader.")
@@ -157,6 +160,7 @@ def build_runner(
         check_schedules(cfg)
     if amp:
         _use_amp(cfg)
+    notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
         if seed is not None:
@@ -165,6 +169,8 @@ def build_runner(
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
+    resume, said = resume_of_restart(cfg.work_dir, resume)
+    notes += [(logging.WARNING, text) for text in said]
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
@@ -178,7 +184,7 @@ def build_runner(
     if number > 1 and not cfg.get("experiment_name"):
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
-        runner = Runner.from_cfg(cfg)
+        runner = runner_class(cfg).from_cfg(cfg)
     keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)
@@ -199,7 +205,7 @@ def train(runner: Runner) -> None:
             f"the data set has {len(loader.dataset)} images, fewer than one batch: give more "
             "images or set a smaller global_batch_size"
         )
-    with config_mistakes():
+    with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
 
 
