@@ -188,6 +188,7 @@ def test_counts_and_names_go_on_after_a_resume(
     resumed = UnreadableImagesHook(interval=2, max_bad_fraction=0.5)
     resumed.before_train_epoch(runner)
     resumed.load_state_dict(copy.deepcopy(hook.state_dict()))
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         resumed.after_train_iter(runner, 3, data(9, 1))
     assert (resumed.seen, resumed.bad, resumed.total) == (40, 4, 4)
