@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -162,6 +166,48 @@ def test_an_accumulated_step_is_skipped_whole(tmp_path):
     assert equal(seen[7], seen[3]), "weights, moments, target and statistics of all four"
     assert not equal(seen[11], seen[7])
     assert runner.message_hub.get_scalar("train/skipped_steps").current() == 1
+
+
+def _one_of_two(rank: int, port: int, folder: str) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    cfg = tiny_digits()
+    cfg.default_hooks.non_finite_steps.max_in_a_row = 3
+    runner = build_runner(cfg, work_dir=folder, launcher="pytorch")
+    seen: list[dict[str, torch.Tensor]] = []
+    if rank == 1:
+        runner.register_hook(Poison("views", {1, 5, 6, 7}))
+    runner.register_hook(_Each(lambda: seen.append(state(runner))))
+    said = None
+    try:
+        runner.train()
+    except UserError as error:
+        said = str(error)
+    hook = next(h for h in runner.hooks if isinstance(h, NonFiniteStepsHook))
+    torch.save({"seen": seen, "said": said, "total": hook.total}, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_all_ranks_skip_and_stop_together(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert len(one["seen"]) == len(two["seen"]) == 7
+    for step in range(1, 7):
+        for rank in (one, two):
+            assert equal(rank["seen"][step], rank["seen"][step - 1]) == (step in {1, 5, 6}), step
+        assert equal(one["seen"][step], two["seen"][step])
+    assert one["said"] == two["said"] and one["total"] == two["total"] == 4
+    assert "3 steps in a row were not finite, the first at iteration 6" in one["said"]
+    assert "first of all the views" in one["said"]
 
 
 @pytest.mark.parametrize(
