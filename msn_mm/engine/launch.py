@@ -19,6 +19,7 @@ from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.log_files import keep_logging
+from msn_mm.engine.loops import ExactEpochLoop
 from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
@@ -171,6 +172,7 @@ def build_runner(
     _use_safe_checkpoints(cfg)
     resume, said = resume_of_restart(cfg.work_dir, resume)
     notes += [(logging.WARNING, text) for text in said]
+    _use_exact_loop(cfg)
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
@@ -235,3 +237,11 @@ def _use_safe_checkpoints(cfg: Config) -> None:
         checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
     cfg.default_hooks = hooks
+
+
+def _use_exact_loop(cfg: Config) -> None:
+    """Train epochs by the loop that resumes anywhere, unless the config names another."""
+    loop = cfg.get("train_cfg")
+    if loop is not None and "type" not in loop and loop.get("by_epoch", True):
+        loop.pop("by_epoch", None)
+        loop["type"] = ExactEpochLoop.__name__
