@@ -172,7 +172,8 @@ def build_runner(
     resume, said = resume_of_restart(cfg.work_dir, resume)
     notes += [(logging.WARNING, text) for text in said]
     if resume:
-        checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
+        asked = None if resume is True else Path(resume)
+        checkpoint, skipped = find_resumable(cfg.work_dir, asked)
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)

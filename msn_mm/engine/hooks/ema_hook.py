@@ -68,6 +68,16 @@ class EMAHook(Hook):
     ) -> None:
         if not runner.optim_wrapper.should_update():
             return
+        # A step that was not taken moves no target.
+        skip = getattr(runner.optim_wrapper, "skipped", None)
+        if skip is not None and _on_host(skip):
+            if skip:
+                return
+            skip = None
         momentum = linear_momentum(runner.iter, runner.max_iters, self.momentum, self.end_momentum)
-        ema_update_(self._targets, self._sources, momentum)
+        ema_update_(self._targets, self._sources, momentum, skip)
         runner.message_hub.update_scalar("train/ema_momentum", momentum)
+
+
+def _on_host(flag: Tensor) -> bool:
+    return flag.device.type == "cpu"
