@@ -16,7 +16,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from msn_mm.engine.fsdp.shards import gather
-from msn_mm.engine.fsdp.wrapper import FullyShardedModel, units
+from msn_mm.engine.fsdp.units import units
+from msn_mm.engine.fsdp.wrapper import FullyShardedModel
 from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.models.ops.distributed import local_part
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
