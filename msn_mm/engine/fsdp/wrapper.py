@@ -6,7 +6,6 @@ has given up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -18,11 +17,10 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from msn_mm.engine.fsdp.shards import accept_whole_weights
+from msn_mm.engine.fsdp.units import units
 from msn_mm.errors import UserError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-# What a trunk calls the list of its equal parts: timm's ViT, ResNet.
-_REPEATED = ("blocks", "layer1", "layer2", "layer3", "layer4")
 
 
 # In MMEngine's own registry: its runner asks that one, without our scope.
@@ -99,14 +97,6 @@ class FullyShardedModel(nn.Module):
     def test_step(self, data: Any) -> Any:
         """Predict for a test."""
         return self.module.test_step(data)
-
-
-def units(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the repeated parts of a model that have parameters: blocks, stages' layers."""
-    for name, module in model.named_modules():
-        listed = isinstance(module, nn.ModuleList | nn.Sequential)
-        if listed and name.rpartition(".")[2] in _REPEATED:
-            yield from (part for part in module.children() if any(True for _ in part.parameters()))
 
 
 @torch.no_grad()
