@@ -27,6 +27,11 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="PATH",
         help="go on from PATH, or from the newest whole checkpoint in the directory",
     )
+    parser.add_argument(
+        "--load-from",
+        metavar="SRC",
+        help="start from a checkpoint of any known format: a file, a directory or an address",
+    )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=int, help="overrides the config's seed")
@@ -81,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         amp=args.amp,
         seed=args.seed,
         deterministic=args.deterministic,
+        load_from=args.load_from,
     )
     train(runner)
     if runner.rank == 0:
