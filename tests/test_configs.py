@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from msn_mm.engine.batch import resolve_batch
-from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
 from msn_mm.evaluation.protocol import evaluation_parts
+from msn_mm.utils.config_files import config_directories
 from msn_mm.utils.dry_run import make_plan
 from tests.helpers import run, save_cifar
 

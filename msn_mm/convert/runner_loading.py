@@ -9,6 +9,7 @@ their places here.
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,19 +47,22 @@ class LoadedCheckpoint(dict[str, Any]):
             self["meta"] = {key: value for key, value in meta.items() if key != "config"}
 
 
-def require_training_state(path: str | Path) -> None:
-    """Check that a checkpoint can be resumed from.
+def refuse_weights_alone(path: Path) -> None:
+    """Check that a whole file has what a resume needs; what is not whole is left to others.
 
     Raises:
-        UserError: It cannot be read, holds code, or holds weights alone.
+        UserError: It holds code, or weights alone.
     """
     from msn_mm.convert.source import read_source
 
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"
+    if not is_safetensors and not zipfile.is_zipfile(path):
+        return
     content = read_source(path).content
-    meta = content.get("meta")
     missing = [key for key in _TRAINING_STATE if not isinstance(content.get(key), Mapping)]
-    if not missing and isinstance(meta, Mapping):
-        missing = [f"meta.{key}" for key in ("epoch", "iter") if not isinstance(meta.get(key), int)]
     if missing:
         raise UserError(
             f"--resume: '{path}' holds no training state (no '{missing[0]}'); start a new training "

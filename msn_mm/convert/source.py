@@ -12,10 +12,8 @@ from msn_mm.convert.download import download
 from msn_mm.convert.format import RawCheckpoint
 from msn_mm.convert.torch_file import read_json, read_tensor_file
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import INDEX, WEIGHTS, find_weights, is_address
 
-# What a Hugging Face directory keeps its weights in, the best first.
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_INDEX = ".index.json"
 # Where the writer of such a directory puts an MSN head, which has no place in it.
 MSN_HEAD = "msn_head.safetensors"
 PREPROCESSOR = "preprocessor_config"
@@ -37,20 +35,20 @@ def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True
         UserError: There is no such thing, or it is no whole checkpoint.
     """
     name = str(source)
-    if name.startswith(("http://", "https://")):
+    if is_address(name):
         return _read_file(download(name, sha256), name, mmap)
     path = Path(source).expanduser()
     return (_read_directory if path.is_dir() else _read_file)(path, name, mmap)
 
 
 def _read_file(path: Path, name: str, mmap: bool) -> RawCheckpoint:
-    if path.name.endswith(_INDEX) and path.is_file():
+    if path.name.endswith(INDEX) and path.is_file():
         return RawCheckpoint(name, _read_shards(path, mmap), _config(path.parent))
     content, metadata = read_tensor_file(path, mmap)
     if not isinstance(content, Mapping):
         raise UserError(f"'{name}' has no named tensors: it holds a {type(content).__name__}")
     config: dict[str, Any] = {}
-    if path.name in _WEIGHTS:
+    if path.name in WEIGHTS:
         config = _config(path.parent)
     if metadata:
         config[METADATA] = metadata
@@ -58,17 +56,11 @@ def _read_file(path: Path, name: str, mmap: bool) -> RawCheckpoint:
 
 
 def _read_directory(path: Path, name: str, mmap: bool) -> RawCheckpoint:
-    for weights in _WEIGHTS:
-        for candidate in (path / weights, path / (weights + _INDEX)):
-            if candidate.is_file():
-                raw = _read_file(candidate, name, mmap)
-                if not (path / MSN_HEAD).is_file():
-                    return raw
-                head, _ = read_tensor_file(path / MSN_HEAD, mmap)
-                return replace(raw, content={**raw.content, "msn_head": head})
-    raise UserError(
-        f"directory '{name}' has no {' or '.join(_WEIGHTS)}; give the checkpoint file itself"
-    )
+    raw = _read_file(find_weights(path), name, mmap)
+    if not (path / MSN_HEAD).is_file():
+        return raw
+    head, _ = read_tensor_file(path / MSN_HEAD, mmap)
+    return replace(raw, content={**raw.content, "msn_head": head})
 
 
 def _config(directory: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from msn_mm.convert.pickled_numpy import SAFE_GLOBALS
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import FileKind, check_checkpoint_file
 
-_ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -36,40 +35,10 @@ def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]
         UserError: There is no such file, it is cut off or of another kind, or
             it holds code.
     """
-    if not path.is_file():
-        raise UserError(f"no such checkpoint: '{path}'")
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise UserError(f"'{path}' is not a whole checkpoint: it is empty")
-    if start.startswith(_ZIP):
-        # The archive's directory comes last, so a torn file has none.
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"'{path}' is not a whole checkpoint: it is cut off; get it again")
-        return _load_torch(path, mmap), {}
-    if start.startswith(_PICKLE):
-        return _load_torch(path, mmap=False), {}
-    if _begins_safetensors(start):
+    kind = check_checkpoint_file(path)
+    if kind is FileKind.SAFETENSORS:
         return _load_safetensors(path)
-    if start.startswith(_LFS):
-        raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
-    if start.lstrip().startswith(b"<"):
-        raise UserError(f"'{path}' is not a whole checkpoint but a web page; check its address")
-    raise UserError(
-        f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
-    )
-
-
-def is_safetensors(path: Path) -> bool:
-    """Whether there is a file that begins as safetensors do, whatever its name."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _begins_safetensors(file.read(9))
-
-
-def _begins_safetensors(start: bytes) -> bool:
-    return len(start) > 8 and start[8:9] == b"{"
+    return _load_torch(path, mmap=mmap and kind is FileKind.ZIP), {}
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:

@@ -1,29 +1,23 @@
-"""Checkpoints that survive a kill and load without running code.
-
-Three parts: content that ``torch.load(weights_only=True)`` accepts, a storage
-backend that never leaves a torn file under the final name, and the search for
-the newest whole file to resume from.
-"""
+"""Checkpoints that load without running code, and the newest whole one of a directory."""
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 
 from msn_mm.errors import UserError
 
-ATOMIC_BACKEND = "atomic_local"
+# When a checkpoint was saved (seconds since 1970), beside MMEngine's own ``meta``.
+SAVED_AT = "saved_at"
 
 _HISTORY = "__history_buffer__"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
@@ -92,57 +86,44 @@ def from_plain(value: Any) -> Any:
     return value
 
 
-@register_backend(ATOMIC_BACKEND, force=True)
-class AtomicLocalBackend(LocalBackend):
-    """Local files that appear under their name only when they are whole on disk."""
+@dataclass(frozen=True)
+class _Candidate:
+    """A checkpoint that may be resumed from, and where it stands among the others."""
 
-    def put(self, obj: bytes | memoryview, filepath: str | Path) -> None:
-        """Write bytes beside ``filepath``, flush them to disk, then rename."""
-        path = Path(filepath)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes the file private; the user's umask decides instead.
-            Path(beside).chmod(0o666 & ~_umask())
-            Path(beside).replace(path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+    path: Path
+    saved_at: float
+    progress: int
+    fault: str | None
 
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
-        """Write text as :meth:`put` writes bytes."""
-        self.put(obj.encode(encoding), filepath)
+    @property
+    def order(self) -> tuple[float, int]:
+        return self.saved_at, self.progress
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def fault_of(path: Path) -> str | None:
+    """Return why a file cannot be resumed from, or ``None`` for a whole checkpoint.
 
-
-def is_whole(path: Path) -> bool:
-    """Return whether a checkpoint file was written to its end.
-
-    torch writes a zip archive whose directory comes last, so a torn file has none.
+    Every byte of the content is compared with its checksum, then the content is
+    loaded, lazily and without running code.
     """
-    return path.is_file() and zipfile.is_zipfile(path)
+    return _examine(path).fault or _torn_record(path)
 
 
 def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Path, list[str]]:
     """Return the checkpoint to resume from and what was passed over on the way.
 
+    The newest is the one saved last, by the time that the checkpoint itself
+    holds (copying does not change it), and of two saved at once the one with
+    more iterations. MMEngine's ``last_checkpoint`` is not read: after a kill it
+    may be missing or behind.
+
     Args:
         work_dir: directory of the run; its newest whole ``epoch_*`` or
-            ``iter_*`` file is taken. MMEngine's ``last_checkpoint`` is not
-            read: after a kill it may be missing, empty or behind.
+            ``iter_*`` file is taken.
         asked: a file that the user named instead.
 
     Returns:
-        The file, and one sentence for each newer file that is torn.
+        The file, and one sentence for each newer file that cannot be used.
 
     Raises:
         UserError: when there is nothing whole to resume from.
@@ -153,30 +134,63 @@ def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Pat
             return find_resumable(asked)
         if not asked.is_file():
             raise UserError(f"--resume: no checkpoint at '{asked}'{_offer(asked.parent)}")
-        if not is_whole(asked):
-            raise UserError(f"--resume: '{asked}' is damaged or torn{_offer(asked.parent)}")
+        if fault := fault_of(asked):
+            raise UserError(f"--resume: '{asked}' is of no use: {fault}{_offer(asked.parent)}")
         return asked, []
     skipped: list[str] = []
-    for path in _newest_first(directory):
-        if is_whole(path):
-            return path, skipped
-        skipped.append(f"passing over {path.name}: it was not written to its end")
-    torn = f" ({len(skipped)} torn)" if skipped else ""
+    for candidate in _newest_first(directory):
+        fault = candidate.fault or _torn_record(candidate.path)
+        if fault is None:
+            return candidate.path, skipped
+        skipped.append(f"passing over {candidate.path.name}: {fault}")
+    passed = f" ({len(skipped)} damaged)" if skipped else ""
     raise UserError(
-        f"--resume: no whole checkpoint in '{directory}'{torn}; leave --resume out to start from "
-        "scratch, or give the path of a checkpoint"
+        f"--resume: no whole checkpoint in '{directory}'{passed}; leave --resume out to start "
+        "from scratch, or give the path of a checkpoint"
     )
 
 
-def _newest_first(directory: Path) -> list[Path]:
-    numbered = []
-    for path in directory.glob("*.pth"):
-        match = re.fullmatch(r"(?:epoch|iter)_(\d+)\.pth", path.name)
-        if match:
-            numbered.append((path.stat().st_mtime_ns, int(match[1]), path))
-    return [path for *_, path in sorted(numbered, reverse=True)]
+def _newest_first(directory: Path) -> list[_Candidate]:
+    found = [
+        _examine(path)
+        for path in directory.glob("*.pth")
+        if re.fullmatch(r"(?:epoch|iter)_\d+\.pth", path.name)
+    ]
+    return sorted(found, key=lambda candidate: candidate.order, reverse=True)
+
+
+def _examine(path: Path) -> _Candidate:
+    """Read what orders a checkpoint; its tensors stay on the disk."""
+    saved_at = 0.0
+    try:
+        saved_at = path.stat().st_mtime
+        if not zipfile.is_zipfile(path):
+            # the archive's directory is written last
+            return _Candidate(path, saved_at, 0, "it was not written to its end")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        meta = content["meta"]
+        epoch, progress = int(meta["epoch"]), int(meta["iter"])
+        saved_at = float(meta.get(SAVED_AT, saved_at))
+    except (KeyError, TypeError, AttributeError):
+        return _Candidate(path, saved_at, 0, "it holds no state of a training")
+    except Exception as error:  # any byte may be wrong, so any reader's error may come
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return _Candidate(path, saved_at, 0, f"it cannot be read ({reason})")
+    if epoch < 0 or progress < 0 or "state_dict" not in content:
+        return _Candidate(path, saved_at, 0, "it holds no state of a training")
+    return _Candidate(path, saved_at, progress, None)
+
+
+def _torn_record(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = archive.testzip()
+    except Exception as error:  # a wrong header shows in many ways
+        return f"its content is damaged ({error})"
+    return None if name is None else f"its content is damaged ({name} is not what was written)"
 
 
 def _offer(directory: Path) -> str:
-    whole = next((path for path in _newest_first(directory) if is_whole(path)), None)
+    candidates = _newest_first(directory)
+    whole = next((c.path for c in candidates if not (c.fault or _torn_record(c.path))), None)
     return f"; the newest whole one there is '{whole.name}'" if whole else ""

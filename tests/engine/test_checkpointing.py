@@ -15,18 +15,22 @@ from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 from toy_training import write_config
 
-from msn_mm.engine import checkpointing
-from msn_mm.engine.checkpointing import find_resumable, from_plain, is_whole, to_plain
+from msn_mm.engine import atomic_backend
+from msn_mm.engine.checkpointing import SAVED_AT, fault_of, find_resumable, from_plain, to_plain
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.errors import UserError
 
+NOW = 10**9
 
-def save(path: Path, age: int = 0, torn: bool = False) -> Path:
-    torch.save({"value": torch.arange(1000)}, path)
+
+def save(path: Path, age: int = 0, torn: bool = False, iteration: int = 0, copied: int = 0) -> Path:
+    """A checkpoint saved ``age`` seconds ago, its file that many seconds younger when copied."""
+    meta = {"epoch": 1, "iter": iteration, SAVED_AT: float(NOW - age)}
+    torch.save({"meta": meta, "state_dict": {"weight": torch.arange(1000)}}, path)
     if torn:
         path.write_bytes(path.read_bytes()[:-200])
-    os.utime(path, ns=(10**18 - age * 10**9,) * 2)
+    os.utime(path, (NOW - age + copied,) * 2)
     return path
 
 
@@ -68,14 +72,14 @@ def test_what_no_safe_type_holds_is_named() -> None:
 def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend = get_file_backend(backend_args={"backend": checkpointing.ATOMIC_BACKEND})
+    backend = get_file_backend(backend_args={"backend": atomic_backend.ATOMIC_BACKEND})
     target = tmp_path / "deep" / "epoch_1.pth"
     backend.put(b"old", target)
 
     def fail(_: int) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpointing.os, "fsync", fail)
+    monkeypatch.setattr(atomic_backend.os, "fsync", fail)
     with pytest.raises(OSError, match="no space"):
         backend.put(b"new content", target)
     assert target.read_bytes() == b"old"
@@ -88,7 +92,8 @@ def test_the_newest_whole_file_is_resumed(tmp_path: Path) -> None:
     torn = save(tmp_path / "epoch_11.pth", age=10, torn=True)
     (tmp_path / "epoch_12.pth").touch()
     save(tmp_path / "best_knn_epoch_12.pth")
-    assert not is_whole(torn)
+    assert fault_of(whole) is None
+    assert fault_of(torn) == "it was not written to its end"
     found, skipped = find_resumable(tmp_path)
     assert found == whole
     assert [line.split(":")[0] for line in skipped] == [
@@ -97,14 +102,61 @@ def test_the_newest_whole_file_is_resumed(tmp_path: Path) -> None:
     ]
 
 
+def test_the_newest_was_saved_last_whatever_happened_to_the_files(tmp_path: Path) -> None:
+    # a run from scratch in the directory of an older, longer one
+    save(tmp_path / "epoch_100.pth", age=500, iteration=400)
+    save(tmp_path / "iter_3.pth", age=20, iteration=3, copied=300)
+    new = save(tmp_path / "epoch_1.pth", age=10, iteration=4)
+    assert find_resumable(tmp_path) == (new, [])
+    # two saves within one tick of the clock
+    further = save(tmp_path / "iter_5.pth", age=10, iteration=5)
+    assert find_resumable(tmp_path) == (further, [])
+    save(tmp_path / "epoch_101.pth", age=10, iteration=2)
+    assert find_resumable(tmp_path) == (further, [])
+
+
+def test_one_wrong_byte_anywhere_is_found(tmp_path: Path) -> None:
+    save(tmp_path / "epoch_1.pth", age=10)
+    newest = save(tmp_path / "epoch_2.pth")
+    content = newest.read_bytes()
+    weight = torch.arange(1000).numpy().tobytes()
+    assert content.count(weight) == 1
+    for offset in (content.index(weight) + 4321, content.index(b"state_dict") + 3):
+        broken = bytearray(content)
+        broken[offset] ^= 0x10
+        newest.write_bytes(bytes(broken))
+        found, skipped = find_resumable(tmp_path)
+        assert found.name == "epoch_1.pth"
+        assert len(skipped) == 1
+        assert skipped[0].startswith("passing over epoch_2.pth: it")
+
+
+def test_weights_alone_are_no_training_state(tmp_path: Path) -> None:
+    path = tmp_path / "epoch_1.pth"
+    torch.save({"state_dict": {"weight": torch.ones(2)}}, path)
+    with pytest.raises(UserError, match="no use: it holds no state of a training"):
+        find_resumable(tmp_path, path)
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path: Path) -> None:
+    ours = [".epoch_3.pth.ab_12xyz.tmp", ".last_checkpoint.q1w2e3r4.tmp"]
+    others = [".notes.tmp", "epoch_3.pth", ".epoch_3.pth.tmp"]
+    for name in ours + others:
+        (tmp_path / name).touch()
+    assert atomic_backend.remove_unfinished(tmp_path) == ours
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+
+
 def test_nothing_to_resume_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no whole checkpoint in .*start from scratch"):
         find_resumable(tmp_path)
     torn = save(tmp_path / "epoch_2.pth", torn=True)
-    with pytest.raises(UserError, match=r"\(1 torn\)"):
+    with pytest.raises(UserError, match=r"\(1 damaged\)"):
         find_resumable(tmp_path)
     save(tmp_path / "epoch_1.pth", age=10)
-    with pytest.raises(UserError, match=r"epoch_2.pth' is damaged.*one there is 'epoch_1.pth'"):
+    with pytest.raises(
+        UserError, match=r"epoch_2.pth' is of no use: it was not.*one there is 'epoch_1.pth'"
+    ):
         find_resumable(tmp_path, torn)
     with pytest.raises(UserError, match="no checkpoint at"):
         find_resumable(tmp_path, tmp_path / "epoch_3.pth")

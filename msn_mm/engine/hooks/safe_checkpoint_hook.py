@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from msn_mm.engine.checkpointing import ATOMIC_BACKEND, from_plain, to_plain
+from msn_mm.engine.checkpointing import from_plain, to_plain
+from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
 from msn_mm.registry import HOOKS
 
 _RANDOM = "random_state"
 
 
 @HOOKS.register_module()
-class SafeCheckpointHook(CheckpointHook):
+class SafeCheckpointHook(DurableCheckpointHook):
     """Write checkpoints that are whole, load with ``weights_only=True`` and resume exactly.
 
     Beside MMEngine's content a checkpoint holds the state of torch's random
@@ -31,7 +31,8 @@ class SafeCheckpointHook(CheckpointHook):
             value costs a copy of the whole history, and a checkpoint holds it
             all: without a bound a million steps take milliseconds each to log
             and add hundreds of megabytes.
-        **kwargs: arguments of MMEngine's ``CheckpointHook``.
+        **kwargs: arguments of :class:`DurableCheckpointHook` and of MMEngine's
+            ``CheckpointHook``.
 
     Raises:
         ValueError: when ``max_keep_ckpts`` is 0 or 1, or ``max_history`` is
@@ -46,7 +47,6 @@ class SafeCheckpointHook(CheckpointHook):
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {max_history}")
         self.max_history = max_history
-        kwargs.setdefault("backend_args", {"backend": ATOMIC_BACKEND})
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
         self._random: dict[str, Any] | None = None
 
@@ -67,6 +67,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Rebuild what :meth:`before_save_checkpoint` turned into plain types."""
+        super().after_load_checkpoint(runner, checkpoint)
         if "message_hub" in checkpoint:
             checkpoint["message_hub"] = from_plain(checkpoint["message_hub"])
         self._random = checkpoint.get(_RANDOM)
