@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import assert_same
 from mmengine.config import ConfigDict
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
@@ -177,21 +178,6 @@ def run(config: Path, out: Path, **kwargs: Any) -> dict[str, Any]:
     content = torch.load(find_resumable(out)[0], weights_only=True)
     content["history"] = runner.message_hub.get_scalar("train/loss").data[0]
     return content
-
-
-def assert_same(one: Any, other: Any, name: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), name
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), name
-        for key in one:
-            assert_same(one[key], other[key], f"{name}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), name
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{name}.{index}")
-    else:
-        assert one == other, name
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path: Path) -> None:
