@@ -73,6 +73,7 @@ class OwnCheckpoint(Format):
             extras=parts["extras"],
             classifier=parts["classifier"],
             pooling=told.get("pooling", "cls"),
+            settings=told.get("settings", {}),
             used=len(places),
             ignored=[key for key in state if key not in places],
             mean=tuple(told.get("mean", IMAGENET_MEAN)),
