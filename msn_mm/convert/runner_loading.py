@@ -9,7 +9,6 @@ their places here.
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,6 @@ _LOCAL = ("",)
 _WEB = ("http://", "https://")
 _STORED = (r"(\S+\:)?s3://", r"(\S+\:)?petrel://")
 _UNKNOWN = ("pavi://",)
-# What an exact continuation needs of a training checkpoint.
-_TRAINING_STATE = ("state_dict", "meta", "message_hub")
 
 
 class LoadedCheckpoint(dict[str, Any]):
@@ -45,29 +42,6 @@ class LoadedCheckpoint(dict[str, Any]):
         if isinstance(meta, Mapping):
             # Runner.resume would run it.
             self["meta"] = {key: value for key, value in meta.items() if key != "config"}
-
-
-def refuse_weights_alone(path: Path) -> None:
-    """Check that a whole file has what a resume needs; what is not whole is left to others.
-
-    Raises:
-        UserError: It holds code, or weights alone.
-    """
-    from msn_mm.convert.source import read_source
-
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        is_safetensors = file.read(9)[8:] == b"{"
-    if not is_safetensors and not zipfile.is_zipfile(path):
-        return
-    content = read_source(path).content
-    missing = [key for key in _TRAINING_STATE if not isinstance(content.get(key), Mapping)]
-    if missing:
-        raise UserError(
-            f"--resume: '{path}' holds no training state (no '{missing[0]}'); start a new training "
-            "from its weights with --load-from"
-        )
 
 
 def register() -> None:

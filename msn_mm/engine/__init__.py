@@ -1,3 +1,3 @@
-from msn_mm.engine import hooks, optim, schedulers
+from msn_mm.engine import hooks, loops, optim, schedulers
 
-__all__ = ["hooks", "optim", "schedulers"]
+__all__ = ["hooks", "loops", "optim", "schedulers"]

@@ -108,6 +108,10 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
         cfg.train_dataloader["batch_size"] = plan.process_batch
         # A short last batch would be another global batch, and could be one image.
         cfg.train_dataloader.setdefault("drop_last", True)
+        sampler = cfg.train_dataloader.get("sampler") or {}
+        if sampler.get("type") == "KeyedSampler" and cfg.train_dataloader["drop_last"]:
+            # An epoch ends with an optimizer step, whatever the accumulation.
+            sampler["multiple"] = plan.process_batch * plan.accumulation
     wrapper = cfg.get("optim_wrapper")
     if wrapper is not None:
         wrapper["accumulative_counts"] = plan.accumulation

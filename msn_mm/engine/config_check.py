@@ -143,6 +143,7 @@ def _accepted_keys(node: Mapping[str, Any], parts: list[str]) -> tuple[set[str],
         return loader | set(_LOADER_EXTRAS), True
     if parts[:-1] == ["train_cfg"] and "type" not in node:
         loop = EpochBasedTrainLoop if node.get("by_epoch", True) else IterBasedTrainLoop
+        # ExactEpochLoop, which trains epochs, takes what MMEngine's loop takes.
         loop_keys = set(inspect.signature(loop.__init__).parameters)
         return (loop_keys - {"self", "runner", "dataloader"}) | {"by_epoch", "type"}, True
     if parts[:-1] == ["randomness"]:

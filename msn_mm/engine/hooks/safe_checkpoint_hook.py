@@ -1,87 +1,126 @@
-"""MMEngine's checkpoint hook, made safe to load, to kill and to resume."""
+"""MMEngine's checkpoint hook, made safe to load, to kill and to resume anywhere."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
-import torch
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from msn_mm.engine.checkpointing import from_plain, to_plain
-from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
+from msn_mm.engine.hooks.exact_checkpoint_hook import ExactCheckpointHook
+from msn_mm.engine.step_vote import StepVote
 from msn_mm.registry import HOOKS
 
-_RANDOM = "random_state"
+_ROLLING = "rolling_ckpt_ids"
+# Iterations between two looks of the first process at its clock.
+_LOOK = 5
 
 
 @HOOKS.register_module()
-class SafeCheckpointHook(DurableCheckpointHook):
+class SafeCheckpointHook(ExactCheckpointHook):
     """Write checkpoints that are whole, load with ``weights_only=True`` and resume exactly.
 
-    Beside MMEngine's content a checkpoint holds the state of torch's random
-    generators in the first process, which a resumed run continues from. The
-    hook runs after all others (its priority is MMEngine's lowest), so it also
-    cleans what they add.
+    A checkpoint is written at an epoch's end as MMEngine does and, within an
+    epoch, as ``iter_N.pth``: always behind an optimizer step, so that no
+    gradient is lost. The hook runs after all others (its priority is MMEngine's
+    lowest), so it also cleans what they add.
 
     Args:
         max_keep_ckpts: how many checkpoints to keep, ``-1`` for all. At least
-            two: MMEngine deletes the oldest before it writes the next, so one
-            alone would be no checkpoint at all while it writes.
+            two, so that one stays when another turns out to be damaged.
         max_history: how many past values of each logged scalar to carry on. A
             value costs a copy of the whole history, and a checkpoint holds it
             all: without a bound a million steps take milliseconds each to log
             and add hundreds of megabytes.
-        **kwargs: arguments of :class:`DurableCheckpointHook` and of MMEngine's
-            ``CheckpointHook``.
+        every_minutes: save when so much time has passed since the last save, by
+            the first process's clock; ``None`` for never.
+        every_iters: save each time so many iterations are over, beside the
+            saves at epochs' ends; ``None`` for never.
+        max_keep_iters: how many of the ``iter_N.pth`` to keep, ``-1`` for all.
+        **kwargs: arguments of :class:`ExactCheckpointHook`, ``DurableCheckpointHook``
+            and MMEngine's ``CheckpointHook``.
 
     Raises:
-        ValueError: when ``max_keep_ckpts`` is 0 or 1, or ``max_history`` is
-            below 1.
+        ValueError: when a number to keep is 0 or 1, or another number is not
+            positive.
     """
 
     def __init__(
-        self, *args: Any, max_keep_ckpts: int = 2, max_history: int = 10_000, **kwargs: Any
+        self,
+        *args: Any,
+        max_keep_ckpts: int = 2,
+        max_history: int = 10_000,
+        every_minutes: float | None = 10.0,
+        every_iters: int | None = None,
+        max_keep_iters: int = 2,
+        **kwargs: Any,
     ) -> None:
-        if max_keep_ckpts != -1 and max_keep_ckpts < 2:
-            raise ValueError(f"max_keep_ckpts must be -1 or at least 2, not {max_keep_ckpts}")
+        for name, keep in (("max_keep_ckpts", max_keep_ckpts), ("max_keep_iters", max_keep_iters)):
+            if keep != -1 and keep < 2:
+                raise ValueError(f"{name} must be -1 or at least 2, not {keep}")
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1, not {max_history}")
+        for name, value in (("every_minutes", every_minutes), ("every_iters", every_iters)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive or None, not {value}")
         self.max_history = max_history
+        self.every_minutes = every_minutes
+        self.every_iters = every_iters
+        self.max_keep_iters = max_keep_iters
         super().__init__(*args, max_keep_ckpts=max_keep_ckpts, **kwargs)
-        self._random: dict[str, Any] | None = None
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the random state and turn everything into safely loadable types."""
-        checkpoint[_RANDOM] = {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        }
-        dropped: list[str] = []
-        plain = to_plain(checkpoint, dropped)
-        checkpoint.clear()
-        checkpoint.update(plain)
-        if dropped:
-            runner.logger.warning(
-                f"left out of the checkpoint, as no safe load could read it: {', '.join(dropped)}"
-            )
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Rebuild what :meth:`before_save_checkpoint` turned into plain types."""
-        super().after_load_checkpoint(runner, checkpoint)
-        if "message_hub" in checkpoint:
-            checkpoint["message_hub"] = from_plain(checkpoint["message_hub"])
-        self._random = checkpoint.get(_RANDOM)
+        self._saved_clock = time.monotonic()
+        self._wanted = False
+        self._clock_vote = StepVote()
 
     def before_train(self, runner: Runner) -> None:
-        """Continue the random state of the run that is resumed."""
+        """Start the clock."""
         super().before_train(runner)
-        # MMEngine seeds again after it has loaded a checkpoint, so not earlier.
-        # Every rank takes the first one's state, as MMEngine seeds them alike.
-        if runner._resume and self._random is not None:
-            torch.set_rng_state(self._random["torch"].cpu())
-            if torch.cuda.is_available() and self._random["cuda"] is not None:
-                torch.cuda.set_rng_state(self._random["cuda"].cpu())
-        self._random = None
+        if self.every_minutes is not None:
+            self._clock_vote.open()
+        self._saved_clock = time.monotonic()
+
+    def after_train(self, runner: Runner) -> None:
+        """End the last exchange among the processes."""
+        self._clock_vote.close()
+        super().after_train(runner)
+
+    def write_checkpoint(
+        self, runner: Runner, filename: str, meta: dict[str, Any], by_epoch: bool
+    ) -> bool:
+        """Write one checkpoint and start the clock again."""
+        try:
+            return super().write_checkpoint(runner, filename, meta, by_epoch)
+        finally:
+            self._saved_clock = time.monotonic()
+
+    def save_here(self, runner: Runner, iterations: int) -> Path | None:
+        """Save within an epoch, as ``iter_N.pth``; all ranks must call, after an optimizer step.
+
+        Args:
+            runner: the runner.
+            iterations: iterations that are over.
+
+        Returns:
+            The file, or ``None`` when it could not be written.
+        """
+        name = f"iter_{iterations}.pth"
+        kept = list(runner.message_hub.get_info(_ROLLING, []))
+        kept = [number for number in kept if number != iterations] + [iterations]
+        runner.message_hub.update_info(_ROLLING, kept)
+        meta = {"epoch": runner.epoch, "iter": iterations}
+        if not self.write_checkpoint(runner, name, meta, by_epoch=False):
+            kept.pop()
+        while self.max_keep_iters > 0 and len(kept) > self.max_keep_iters:
+            self._forget(kept.pop(0))
+        runner.message_hub.update_info(_ROLLING, kept)
+        return Path(str(self.out_dir), name) if iterations in kept else None
+
+    def _forget(self, iterations: int) -> None:
+        path = self.file_backend.join_path(self.out_dir, f"iter_{iterations}.pth")
+        if is_main_process() and self.file_backend.isfile(path):
+            self.file_backend.remove(path)
 
     def after_train_iter(
         self,
@@ -90,9 +129,33 @@ class SafeCheckpointHook(DurableCheckpointHook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Bound the histories now and then, new scalars' too, and save as MMEngine does."""
+        """Bound the histories now and then, new scalars' too, and save when it is time."""
         if batch_idx == 0 or self.every_n_train_iters(runner, 1000):
             for history in runner.message_hub.log_scalars.values():
                 # The history cuts itself at its next value.
                 history.max_length = self.max_history
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        self._look_at_clock(runner)
+        done = runner.iter + 1
+        if self.every_iters is not None and done % self.every_iters == 0:
+            self._wanted = True
+        if self._wanted and runner.optim_wrapper.should_update():
+            self._wanted = False
+            if self.by_epoch and not self._epoch_save_follows(runner, batch_idx):
+                runner.logger.info(f"Saving checkpoint at {done} iterations")
+                self.save_here(runner, done)
+            elif not self.by_epoch and done not in list(self.keep_ckpt_ids)[-1:]:
+                self._save_checkpoint(runner)
+
+    def _look_at_clock(self, runner: Runner) -> None:
+        if self.every_minutes is None or not self.every_n_train_iters(runner, _LOOK):
+            return
+        due = time.monotonic() - self._saved_clock >= 60 * self.every_minutes
+        if self._clock_vote.cast(int(due and runner.rank == 0)):
+            self._wanted = True
+
+    def _epoch_save_follows(self, runner: Runner, batch_idx: int) -> bool:
+        return self.end_of_epoch(runner.train_dataloader, batch_idx) and (
+            self.every_n_epochs(runner, self.interval, self.save_begin)
+            or (self.save_last and self.is_last_train_epoch(runner))
+        )
