@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint clean
+.PHONY: help setup demo test test-slow test-faults lint clean
 
 VENV := $(or $(VIRTUAL_ENV),.venv)
 PYTHON := $(VENV)/bin/python
@@ -15,6 +15,7 @@ help:
 	@echo "make demo       pre-train MSN on handwritten digits and print a table (about 8 minutes)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the test suite and the longer checks"
+	@echo "make test-faults  kill trainings at random moments and resume them (about 3 minutes)"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      remove .venv and caches (work_dirs stays)"
 
@@ -28,6 +29,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTHON) -m pytest
+
+test-faults: $(STAMP)
+	$(PYTHON) -m pytest -m faults
 
 lint: $(STAMP)
 	$(PYTHON) -m ruff check .

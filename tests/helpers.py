@@ -77,6 +77,22 @@ def weights(runner: Runner) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in runner.model.state_dict().items()}
 
 
+def assert_same(one: Any, other: Any, name: str = "") -> None:
+    """Assert that two contents are equal bitwise; ``name`` says where they are not."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), name
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), name
+        for key in one:
+            assert_same(one[key], other[key], f"{name}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), name
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{name}.{index}")
+    else:
+        assert one == other, name
+
+
 def save_cifar(root: Path, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
     """Write a CIFAR data set with two random images a class and batch; no checksums."""
     from mmpretrain import datasets

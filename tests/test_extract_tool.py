@@ -115,7 +115,7 @@ def test_mistakes_in_one_line(
         ([digits, "none", "--batch-size", "0"], "--batch-size: '0' is not a whole number"),
         ([digits, "none", "--workers", "-1"], "--workers: '-1' is not a whole number"),
         ([digits, "none", "--blocks", "9"], "9 blocks were asked for and the backbone has 4"),
-        ([digits, "none", "--mask-ratio", "1"], "mask ratio is 1.0; it must lie in [0, 1)"),
+        ([digits, "none", "--mask-ratio", "1"], "--mask-ratio: '1' is not between 0 and 1"),
         (["configs/eval/raw_pixels.py", "none", "--norm"], "names no labelled data"),
     ):
         with pytest.raises(SystemExit) as end:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from toy_training import write_config
 
-from msn_mm.engine import distributed, launch
+from msn_mm.engine import distributed
 from msn_mm.engine.distributed import choose_device, init_distributed, slurm_environment
-from msn_mm.engine.launch import build_runner, load_config, resolve_config_path, train
+from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.errors import UserError
+from msn_mm.utils import config_files
+from msn_mm.utils.config_files import resolve_config_path
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "_base_").mkdir(parents=True)
     for name in ("msn_vits16.py", "msn_vitl7.py"):
         (directory / name).write_text("value = 1\n")
-    monkeypatch.setattr(launch, "config_directories", lambda: [directory])
+    monkeypatch.setattr(config_files, "config_directories", lambda: [directory])
     monkeypatch.chdir(tmp_path)
     return directory
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.cli import ArgumentParser, run_tool
 
 
@@ -36,6 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
+    check_checkpoint(args.source)
     # Heavy imports come after the command line, so that --help answers at once.
     from msn_mm.convert.format import convert, load_trunk
     from msn_mm.convert.report import reading_report, writing_report

@@ -9,6 +9,8 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.protocol_options import positive
 
 DEFAULT_OUT = "work_dirs/demo"
 
@@ -24,7 +26,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "--config", default="configs/msn_digits.py", help="config to train (default: %(default)s)"
     )
     parser.add_argument(
-        "--splits", type=int, default=20, help="label splits a column (default: %(default)s)"
+        "--splits", type=positive, default=20, help="label splits a column (default: %(default)s)"
     )
     add_out(parser, DEFAULT_OUT)
     add_cfg_options(parser)
@@ -37,7 +39,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_paths(args.config, out=args.out)
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.evaluation.baselines import compare_with_baselines
     from msn_mm.evaluation.data import labelled_data

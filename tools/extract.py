@@ -9,7 +9,14 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import NO_CHECKPOINT, add_extraction_options, add_seed
+from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.protocol_options import (
+    NO_CHECKPOINT,
+    add_extraction_options,
+    add_seed,
+    checkpoint_of,
+    mask_ratio_or_0,
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -45,7 +52,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     parser.add_argument(
         "--mask-ratio",
-        type=float,
+        type=mask_ratio_or_0,
         default=0.0,
         metavar="R",
         help="drop this share of random patches of each image (default: %(default)s)",
@@ -63,7 +70,9 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    checkpoint = checkpoint_of(args.checkpoint)
+    check_paths(args.config, checkpoint, args.out, ("--images", args.images))
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_files import ImageFeatures, check_formats
 
     check_formats(args.format)
@@ -78,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     run = start_extraction(args)
-    checkpoint = None if args.checkpoint == NO_CHECKPOINT else args.checkpoint
     if args.images is not None:
         parts = {"images": folder_images(cfg, args.images, args.labels)}
     else:

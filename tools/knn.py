@@ -8,7 +8,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_extraction_options, add_rows
+from msn_mm.utils.protocol_options import add_extraction_options, add_rows, check_rows, positive
 
 DEFAULT_KS = (10, 20, 100, 200)
 
@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_rows(parser)
     parser.add_argument(
         "--k",
-        type=int,
+        type=positive,
         nargs="+",
         metavar="K",
         help="numbers of neighbours (default: those of 10 20 100 200 that there are images for)",
@@ -38,8 +38,6 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_out(parser, "work_dirs/<config name>/knn")
     add_cfg_options(parser)
     args = parser.parse_args(argv)
-    if args.k and min(args.k) < 1:
-        raise UserError(f"--k {min(args.k)}: at least one neighbour has to vote")
     if not args.temperature > 0:
         raise UserError(f"--temperature {args.temperature:g} must be above 0; the usual is 0.07")
     return args
@@ -48,7 +46,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_rows(args)
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import default_work_dir
     from msn_mm.evaluation.data import labelled_data
     from msn_mm.evaluation.extraction_run import start_extraction

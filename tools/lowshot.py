@@ -13,6 +13,10 @@ from msn_mm.utils.protocol_options import (
     add_extraction_options,
     add_rows,
     add_splits,
+    check_rows,
+    fraction,
+    mask_ratio,
+    positive,
 )
 
 
@@ -27,7 +31,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     labels = parser.add_argument_group("labelled images")
     labels.add_argument(
         "--images-per-class",
-        type=int,
+        type=positive,
         nargs="+",
         default=None,
         metavar="N",
@@ -35,7 +39,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     labels.add_argument(
         "--fraction",
-        type=float,
+        type=fraction,
         nargs="+",
         default=[],
         metavar="F",
@@ -52,7 +56,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_classifier_options(parser)
     parser.add_argument(
         "--mask-ratio",
-        type=float,
+        type=mask_ratio,
         nargs="+",
         default=[],
         metavar="R",
@@ -75,7 +79,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_rows(args)
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import default_work_dir
     from msn_mm.evaluation.data import labelled_data
     from msn_mm.evaluation.extraction_run import start_extraction

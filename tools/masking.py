@@ -8,7 +8,15 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.protocol_options import add_extraction_options, add_rows, add_seed
+from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.protocol_options import (
+    add_extraction_options,
+    add_rows,
+    add_seed,
+    check_rows,
+    mask_ratio,
+    positive,
+)
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -21,36 +29,35 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_rows(parser)
     parser.add_argument(
         "--mask-ratio",
-        type=float,
+        type=mask_ratio,
         nargs="+",
         default=[0.15, 0.3, 0.5, 0.7, 0.9],
         metavar="R",
         help="shares of patches to drop (default: %(default)s)",
     )
     parser.add_argument(
-        "--masks", type=int, default=4, help="random masks an image (default: %(default)s)"
+        "--masks", type=positive, default=4, help="random masks an image (default: %(default)s)"
     )
     parser.add_argument(
         "--images", metavar="DIR", help="a folder of images (default: the config's held-out ones)"
     )
-    parser.add_argument("--max-images", type=int, metavar="N", help="the first N images only")
+    parser.add_argument("--max-images", type=positive, metavar="N", help="the first N images only")
     add_seed(parser, "the masks")
     add_extraction_options(parser)
     add_out(parser, "work_dirs/<config name>/masking")
     add_cfg_options(parser)
     args = parser.parse_args(argv)
-    for ratio in args.mask_ratio:
-        if not 0 < ratio < 1:
-            raise UserError(f"--mask-ratio {ratio:g} is not between 0 and 1; try 0.7")
-    if args.masks < 1 or (args.max_images is not None and args.max_images < 2):
-        raise UserError("--masks must be at least 1 and --max-images at least 2")
+    if args.max_images is not None and args.max_images < 2:
+        raise UserError("--max-images must be at least 2: different images are compared")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_rows(args)
+    check_paths(folder=("--images", args.images))
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     import numpy as np
 
     from msn_mm.engine.launch import default_work_dir

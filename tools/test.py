@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.early_checks import check_paths
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -27,7 +28,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_paths(args.config, args.checkpoint, args.out)
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config
     from msn_mm.evaluation.baselines import accuracy_table
     from msn_mm.evaluation.checkpoint import load_weights, read_weights

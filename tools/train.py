@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.protocol_options import not_negative, positive
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -29,7 +32,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--seed", type=int, help="overrides the config's seed")
+    parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic algorithms, slower on a GPU"
     )
@@ -46,7 +49,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     parser.add_argument(
         "--processes",
-        type=int,
+        type=positive,
         default=1,
         metavar="N",
         help="with --dry-run: the number of processes to plan for",
@@ -58,7 +61,10 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_paths(args.config, out=args.out or args.work_dir)
+    if isinstance(args.resume, str) and not Path(args.resume).exists():
+        raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     import torch.distributed as dist
 
     from msn_mm.engine.launch import build_runner, load_config, train

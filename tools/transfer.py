@@ -8,11 +8,14 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.config_files import find_data
 from msn_mm.utils.protocol_options import (
     add_classifier_options,
     add_extraction_options,
     add_rows,
     add_splits,
+    check_rows,
+    positive,
 )
 
 
@@ -34,8 +37,10 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "folder with train/ and test/ (or val/), one folder a class",
     )
     data.add_argument("--data-root", metavar="DIR", help="where a named data set lies")
-    data.add_argument("--resize", type=int, metavar="N", help="side of the square (default: 256)")
-    data.add_argument("--crop", type=int, metavar="N", help="side of the cut (default: 224)")
+    data.add_argument(
+        "--resize", type=positive, metavar="N", help="side of the square (default: 256)"
+    )
+    data.add_argument("--crop", type=positive, metavar="N", help="side of the cut (default: 224)")
     data.add_argument(
         "--labels",
         nargs="+",
@@ -54,9 +59,12 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    # Heavy imports come after the command line, so that --help answers at once.
+    check_rows(args)
+    for data in args.data:
+        find_data(data)
+    # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import default_work_dir
-    from msn_mm.evaluation.data import LabelledData, transfer_data
+    from msn_mm.evaluation.data import LabelledData
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.low_shot_protocol import (
         LowShotFeatures,
@@ -64,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         extract_low_shot,
         measure,
     )
+    from msn_mm.evaluation.named_data import transfer_data
     from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
     from msn_mm.evaluation.split_files import save_splits
     from msn_mm.evaluation.tables import splits_table, transfer_table, unconverged

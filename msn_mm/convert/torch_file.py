@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msn_mm.convert.pickled_numpy import SAFE_GLOBALS
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import FileKind, check_checkpoint_file
 
-_ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
-# What published checkpoints hold beside tensors: the options of a training
-# script and numbers of NumPy's. None of them can call anything.
-_make_scalar = np.float64(0).__reduce__()[0]
-_SAFE: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    # NumPy 1 and 2 keep one function under two names.
-    (_make_scalar, "numpy.core.multiarray.scalar"),
-    (_make_scalar, "numpy._core.multiarray.scalar"),
-    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"},
-]
 
-
-def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
+def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]]:
     """Read a checkpoint file onto the host, as data.
 
     Args:
         path: A file of ``torch.save`` in its present or its first format, or a
             safetensors file, whatever its name.
+        mmap: Leave tensors in the file until they are used, where its format allows; the
+            file must then outlive them.
 
     Returns:
         Its content, and the metadata of a safetensors file (else empty).
@@ -47,33 +35,15 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         UserError: There is no such file, it is cut off or of another kind, or
             it holds code.
     """
-    if not path.is_file():
-        raise UserError(f"no such checkpoint: '{path}'")
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        raise UserError(f"'{path}' is not a whole checkpoint: it is empty")
-    if start.startswith(_ZIP):
-        # The archive's directory comes last, so a torn file has none.
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"'{path}' is not a whole checkpoint: it is cut off; get it again")
-        return _load_torch(path, mmap=True), {}
-    if start.startswith(_PICKLE):
-        return _load_torch(path, mmap=False), {}
-    if len(start) > 8 and start[8:9] == b"{":
+    kind = check_checkpoint_file(path)
+    if kind is FileKind.SAFETENSORS:
         return _load_safetensors(path)
-    if start.startswith(_LFS):
-        raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
-    if start.lstrip().startswith(b"<"):
-        raise UserError(f"'{path}' is not a whole checkpoint but a web page; check its address")
-    raise UserError(
-        f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
-    )
+    return _load_torch(path, mmap and kind is FileKind.ZIP), {}
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:
     try:
-        with torch.serialization.safe_globals(_SAFE):
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         foreign = _GLOBAL.search(str(error))

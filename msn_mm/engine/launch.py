@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import itertools
 import logging
 from collections.abc import Mapping
@@ -13,59 +12,24 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
-import msn_mm
 from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
+from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
+from msn_mm.utils.config_files import resolve_config_path
+from msn_mm.utils.lost_process import telling_lost_process
 
 _RUNNERS_BUILT = itertools.count(1)
 _EVALUATION = ("val_dataloader.", "test_dataloader.")
 DATA_ROOT_KEY = "train_dataloader.dataset.dataset.data_root"
-
-
-def config_directories() -> list[Path]:
-    """Return the directories that hold the shipped configs: the repository's, the package's."""
-    package = Path(msn_mm.__file__).resolve().parent
-    candidates = [package.parent / "configs", package / "configs"]
-    # Beside an installed package another project's `configs` may lie.
-    return [d for d in candidates if (d / "_base_").is_dir()]
-
-
-def resolve_config_path(path: str | Path) -> Path:
-    """Return the file of a config, given as a path or by a shipped config's name.
-
-    ``configs/msn_vits16.py``, ``msn_vits16.py`` and ``msn_vits16`` all find the
-    shipped config from any directory; a file that exists as given comes first.
-
-    Raises:
-        UserError: when there is none, naming the nearest shipped config.
-    """
-    given = Path(path)
-    if given.is_file():
-        return given
-    inner = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
-    if not given.is_absolute():
-        for directory in config_directories():
-            for name in (inner, inner.with_name(inner.name + ".py")):
-                if (directory / name).is_file():
-                    return directory / name
-    shipped = sorted(
-        file.relative_to(directory).as_posix()
-        for directory in config_directories()
-        for file in directory.rglob("*.py")
-        if "_base_" not in file.parts
-    )
-    wanted = inner.name if inner.suffix == ".py" else f"{inner.name}.py"
-    near = difflib.get_close_matches(wanted, shipped, n=1, cutoff=0.5)
-    hint = f" Did you mean 'configs/{near[0]}'?" if near else ""
-    raise UserError(f"no such config: '{path}'.{hint}")
 
 
 def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) -> Config:
@@ -197,6 +161,7 @@ def build_runner(
         check_schedules(cfg)
     if amp:
         _use_amp(cfg)
+    notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
         if seed is not None:
@@ -205,9 +170,12 @@ def build_runner(
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
+    resume, said = resume_of_restart(cfg.work_dir, resume)
+    notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
     if resume:
-        checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
+        asked = None if resume is True else Path(resume)
+        checkpoint, skipped = find_resumable(cfg.work_dir, asked)
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
@@ -218,7 +186,7 @@ def build_runner(
     if number > 1 and not cfg.get("experiment_name"):
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
-        runner = Runner.from_cfg(cfg)
+        runner = runner_class(cfg).from_cfg(cfg)
     keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)
@@ -239,7 +207,7 @@ def train(runner: Runner) -> None:
             f"the data set has {len(loader.dataset)} images, fewer than one batch: give more "
             "images or set a smaller global_batch_size"
         )
-    with config_mistakes():
+    with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
 
 

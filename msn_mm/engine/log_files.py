@@ -116,8 +116,17 @@ def _reset(backend: BaseVisBackend) -> None:
         with contextlib.suppress(OSError):  # its thread has stopped on the same error
             type(backend).close(backend)
         vars(backend).pop("_tensorboard", None)
+    if isinstance(backend, LocalVisBackend):
+        for path in Path(backend._save_dir).glob("*.json"):
+            with contextlib.suppress(OSError):
+                _cut_torn_line(path)
     if isinstance(backend, LocalVisBackend | TensorboardVisBackend):
         backend._env_initialized = False
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msn_mm.evaluation.cross_validation import choose_lambda
-    from msn_mm.evaluation.data import LabelledData, labelled_data, transfer_data
+    from msn_mm.evaluation.data import LabelledData, labelled_data
     from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder, encoder_of
     from msn_mm.evaluation.extraction import Mask, extract
     from msn_mm.evaluation.feature_cache import FeatureCache
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from msn_mm.evaluation.logistic_regression import LinearClassifier, fit_logistic_regression
     from msn_mm.evaluation.lowshot import evaluate_splits, low_shot_accuracy
     from msn_mm.evaluation.lowshot_metric import LowShotMetric
+    from msn_mm.evaluation.named_data import transfer_data
     from msn_mm.evaluation.split_files import save_splits, splits_from_files
     from msn_mm.evaluation.splits import compact, draw_splits, fraction_split, low_shot_split
 
@@ -56,7 +57,6 @@ _HOMES = {
     "data": (
         "LabelledData",
         "labelled_data",
-        "transfer_data",
     ),
     "encoder": (
         "FrozenEncoder",
@@ -85,6 +85,7 @@ _HOMES = {
         "low_shot_accuracy",
     ),
     "lowshot_metric": ("LowShotMetric",),
+    "named_data": ("transfer_data",),
     "split_files": (
         "save_splits",
         "splits_from_files",

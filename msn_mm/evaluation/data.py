@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import socket
-import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from numpy.typing import NDArray
 
-from msn_mm.datasets import EvalCrop, ImageFolder
+from msn_mm.datasets import EvalCrop
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.config_check import config_mistakes
-from msn_mm.engine.launch import config_directories, load_config, resolve_config_path
-from msn_mm.errors import UserError, did_you_mean
-from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view, transfer_view
-from msn_mm.registry import DATASETS
+from msn_mm.errors import UserError
+from msn_mm.evaluation.data_building import build_data
+from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set test_dataloader to a data set of labelled "
     "support and query images (type='LabelledImages'), as configs/msn_digits.py does"
 )
-# Settings of a data file beside its two parts; see `transfer_view`.
-_VIEW_SETTINGS = ("resize", "crop", "resize_mode", "interpolation")
-# A server that says nothing for so long is taken for no internet, in seconds.
-_SILENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -173,93 +162,6 @@ def labelled_data(cfg: Config, part: str = "test") -> LabelledData:
     return LabelledData(images["support"], images["query"], name)
 
 
-def transfer_data(
-    data: str | Path, cfg: Config, data_root: str | Path | None = None, **view: Any
-) -> LabelledData:
-    """Return labelled data that a config was not made for, through a transfer's view.
-
-    Args:
-        data: A data set's name (a file of ``configs/eval``, shipped ones are
-            ``cifar10``, ``cifar100``, ``inat18`` and ``inat19``), a config file
-            like those, or a folder with ``train`` and ``test`` (or ``val``),
-            each with one folder a class. A name comes before a folder of the
-            same name; write ``./cifar10`` for the folder.
-        cfg: The model's config, which gives the sizes and channels of the view.
-        data_root: Where the images lie, instead of the file's ``data_root``.
-        **view: Settings of :func:`~msn_mm.evaluation.transfer_view.transfer_view`,
-            ``resize``, ``crop``, ``resize_mode``, ``interpolation``, ``channels``;
-            None leaves one to the data's file and the config.
-
-    Raises:
-        UserError: There is no such data, or it cannot be read.
-
-    A data file holds ``data_root`` and ``data=dict(support=..., query=...)``, two
-    data sets by their configs, and may set ``resize``, ``crop``, ``resize_mode`` and
-    ``interpolation`` in ``data``. A part without a ``data_root`` has the file's.
-    CIFAR-10 with 4,000 labels is the balanced split of 400 images a class.
-    """
-    view = {key: value for key, value in view.items() if value is not None}
-    path = _data_file(str(data))
-    if path is not None:
-        parts, settings = _parts_of_file(path, data_root)
-        name = path.stem
-        view = {**settings, **view}
-    elif Path(data).expanduser().is_dir():
-        if data_root is not None:
-            raise UserError(f"data_root is for a named data set; {data} is a folder of its own")
-        parts = _parts_of_folder(Path(data).expanduser())
-        name = Path(data).expanduser().resolve().name
-    else:
-        names = _names()
-        raise UserError(
-            f"no data set, config or folder '{data}'.{did_you_mean(str(data), names)} "
-            f"Known names: {', '.join(names)}"
-        )
-    transform = transfer_view(cfg, **view)
-    with config_mistakes():
-        support, query = (build_data(part) for part in parts)
-    return LabelledData(
-        EvaluationImages(support, transform), EvaluationImages(query, transform), name
-    )
-
-
-def build_data(config: Mapping[str, Any] | BaseDataset) -> BaseDataset:
-    """Build a data set, telling in one line why one that downloads itself cannot.
-
-    Raises:
-        UserError: The download failed; names the archive and where to put it.
-    """
-    if not isinstance(config, Mapping):
-        return config
-    kind = config.get("type")
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if kind is None or not hasattr(kind, "url") or not config.get("data_root"):
-        return DATASETS.build(config)
-    config = {**config, "data_root": str(Path(config["data_root"]).expanduser())}
-    try:
-        with _no_endless_silence():
-            return DATASETS.build(config)
-    # What mmpretrain's downloads meet; its checks of the files are assertions.
-    except (OSError, EOFError, RuntimeError, AssertionError, tarfile.TarError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, AssertionError) and not reason.startswith("Download failed"):
-            raise UserError(f"{kind.__name__}: {reason}") from error
-        raise UserError(
-            f"cannot get {kind.__name__} ({reason}): download {kind.url} and put it, as it is, "
-            f"into the folder {config['data_root']}"
-        ) from error
-
-
-@contextmanager
-def _no_endless_silence() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SILENCE_S if before is None else before)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _difference(support: tuple[str, ...], query: tuple[str, ...]) -> str:
     alone = sorted(set(support) ^ set(query))
     if not alone:
@@ -268,77 +170,4 @@ def _difference(support: tuple[str, ...], query: tuple[str, ...]) -> str:
     return (
         f"class '{alone[0]}' is one of the {part} images and none of the {other} images "
         f"({len(set(support))} and {len(set(query))} classes); give both parts the same classes"
-    )
-
-
-def _data_file(data: str) -> Path | None:
-    """Return the file of a data set by name, or the file itself; None for anything else."""
-    if re.fullmatch(r"[\w-]+", data):
-        for directory in config_directories():
-            path = directory / "eval" / f"{data}.py"
-            if path.is_file():
-                return path
-    return resolve_config_path(data) if data.endswith(".py") or Path(data).is_file() else None
-
-
-def _names() -> list[str]:
-    """Return the names of the shipped data sets; other files lie beside them."""
-    files = [file for folder in config_directories() for file in (folder / "eval").glob("*.py")]
-    return sorted({f.stem for f in files if re.search(r"^data\s*=", f.read_text(), re.MULTILINE)})
-
-
-def _parts_of_file(
-    path: Path, data_root: str | Path | None
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    cfg = load_config(path)
-    data = cfg.get("data")
-    given = data if isinstance(data, Mapping) else {}
-    parts = [given[part] for part in ("support", "query") if isinstance(given.get(part), Mapping)]
-    if len(parts) != 2:
-        raise UserError(
-            f"{path} names no data set: it wants data=dict(support=dict(...), query=dict(...))"
-        )
-    unknown = sorted(set(given) - {"support", "query", *_VIEW_SETTINGS})
-    if unknown:
-        near = did_you_mean(unknown[0], ["support", "query", *_VIEW_SETTINGS])
-        raise UserError(f"{path}: data has no setting '{unknown[0]}'.{near}")
-    before = cfg.get("data_root")
-    root = before if data_root is None else str(data_root)
-    return (
-        [_rooted(dict(part), before, root) for part in parts],
-        {key: given[key] for key in _VIEW_SETTINGS if key in given},
-    )
-
-
-def _rooted(part: dict[str, Any], before: str | None, root: str | None) -> dict[str, Any]:
-    """Give a part the data's folder; one that lies below the former folder moves along."""
-    own = part.get("data_root")
-    if root is None:
-        return part
-    if own is None:
-        return {**part, "data_root": root}
-    if before is not None and PurePath(own).is_relative_to(before):
-        return {**part, "data_root": str(Path(root, PurePath(own).relative_to(before)))}
-    return part
-
-
-def _parts_of_folder(folder: Path) -> list[dict[str, Any]]:
-    asked = [folder / name for name in ("test", "val")]
-    # ImageNet's test folder has no classes; its val folder has
-    query = next(filter(_has_folders, asked), next(filter(Path.is_dir, asked), None))
-    if not (folder / "train").is_dir() or query is None:
-        lacking = "train" if query is not None else "test (or val)"
-        raise UserError(
-            f"{folder} has no folder {lacking}; transfer wants train and test (or val) in it, "
-            "each with one folder a class"
-        )
-    return [
-        dict(type=ImageFolder.__name__, data_root=str(part), labels="folder")
-        for part in (folder / "train", query)
-    ]
-
-
-def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,7 @@ import timm
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
-from mmengine.model import (
-    BaseDataPreprocessor,
-    BaseModule,
-    ImgDataPreprocessor,
-    is_model_wrapper,
-)
+from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -28,14 +23,13 @@ from msn_mm.engine.config_check import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
+from msn_mm.evaluation.normalisation import normalisation_of, pixel_scale, wants_bgr
 from msn_mm.models.preprocessors import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
 from msn_mm.registry import MODELS, SCOPE
 
 __all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 # The number of images decides which kernels a CPU's libraries choose, and with
 # it the rounding. Always the same number, and a row depends on its image alone.
 _CPU_BATCH = 16
@@ -220,13 +214,13 @@ def build_encoder(
         published = cfg.get("checkpoint")
         converted = load_published(trunk, published) if published else None
     if converted is not None:
-        configured = configured or _pixel_scale(converted.mean, converted.std)
+        configured = configured or pixel_scale(converted.mean, converted.std)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    normalise = _normalisation(model, trunk, configured).to(place)
+    normalise = normalisation_of(model, trunk, configured).to(place)
     trunk.to(place).requires_grad_(False)
     trunk.eval()  # some trunks of mmpretrain return nothing here
     return FrozenEncoder(
-        trunk, normalise, readout, place, amp, is_owner=True, is_bgr=_wants_bgr(model)
+        trunk, normalise, readout, place, amp, is_owner=True, is_bgr=wants_bgr(model)
     )
 
 
@@ -250,8 +244,8 @@ def encoder_of(
     assert isinstance(inner, nn.Module)
     trunk = trunk_of(inner)
     device = _device_of(trunk)
-    normalise = _normalisation(inner, trunk, data_preprocessor).to(device)
-    return FrozenEncoder(trunk, normalise, readout, device, amp, is_bgr=_wants_bgr(inner))
+    normalise = normalisation_of(inner, trunk, data_preprocessor).to(device)
+    return FrozenEncoder(trunk, normalise, readout, device, amp, is_bgr=wants_bgr(inner))
 
 
 def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Module:
@@ -273,62 +267,6 @@ def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Modul
     finally:
         logger.setLevel(level)
     return built
-
-
-def _normalisation(
-    model: nn.Module, trunk: nn.Module, configured: Mapping[str, Any] | None
-) -> MultiViewPreprocessor:
-    """The model's own normalisation, else the config's, else ImageNet's."""
-    own = getattr(model, "data_preprocessor", None)
-    if isinstance(own, MultiViewPreprocessor):
-        return own
-    mean, std = getattr(own, "mean", None), getattr(own, "std", None)
-    if isinstance(mean, Tensor) and isinstance(std, Tensor):
-        means, stds = mean.flatten().tolist(), std.flatten().tolist()
-        if _wants_bgr(model):
-            means, stds = means[::-1], stds[::-1]
-    elif configured and configured.get("mean") is not None:
-        means, stds = list(configured["mean"]), list(configured["std"])
-    else:
-        means, stds = list(IMAGENET_MEAN), list(IMAGENET_STD)
-    channels = _in_channels(trunk) or len(means)
-    if len(means) == 1:
-        means, stds = means * channels, stds * channels
-    if len(means) != channels:
-        raise UserError(
-            f"the backbone takes {channels} channel(s) and data_preprocessor.mean has "
-            f"{len(means)} values; give mean and std one value a channel"
-        )
-    return MultiViewPreprocessor(means, stds)
-
-
-def _wants_bgr(model: nn.Module) -> bool:
-    """Whether a model of mmpretrain was trained on images as OpenCV reads them, BGR."""
-    own = getattr(model, "data_preprocessor", None)
-    if not isinstance(own, ImgDataPreprocessor | BaseDataPreprocessor):
-        return False
-    if not isinstance(getattr(own, "mean", None), Tensor) or own.mean.numel() != 3:
-        return False
-    turns = getattr(own, "to_rgb", getattr(own, "_channel_conversion", None))
-    return turns is False and not isinstance(own, MultiViewPreprocessor)
-
-
-def _pixel_scale(mean: Sequence[float], std: Sequence[float]) -> dict[str, list[float]]:
-    """Bring a normalisation on [0, 1] to pixels from 0 to 255."""
-    return {"mean": [round(255 * m, 6) for m in mean], "std": [round(255 * s, 6) for s in std]}
-
-
-def _in_channels(trunk: nn.Module) -> int | None:
-    # Not the trunk's own attribute first: some use it to count while they build.
-    convolutions = (m for m in trunk.modules() if isinstance(m, nn.Conv2d))
-    first = next(convolutions, None)
-    if first is not None:
-        return first.in_channels
-    for name in ("in_chans", "in_channels"):
-        value = getattr(trunk, name, None)
-        if isinstance(value, int):
-            return value
-    return None
 
 
 def _device_of(module: nn.Module) -> torch.device:

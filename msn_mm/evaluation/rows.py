@@ -13,7 +13,7 @@ from mmengine.config import Config
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
-from msn_mm.utils.protocol_options import NO_CHECKPOINT
+from msn_mm.utils.protocol_options import row_words
 
 T = TypeVar("T")
 
@@ -36,31 +36,19 @@ class Row:
 
 
 def read_rows(args: Any) -> list[Row]:
-    """Turn a command line into rows; configs are read, checkpoints are looked for.
+    """Turn a command line into rows; configs are read, checkpoints are not.
 
     ``--cfg-options`` concern the first config, which also names the data.
 
     Raises:
-        UserError: A config or checkpoint does not exist, a row has too few
-            words, or two rows have one name.
+        UserError: A config does not exist, a row has too few words, or two
+            rows have one name.
     """
-    names = args.names or [None] * len(args.checkpoints)
-    if len(names) != len(args.checkpoints):
-        raise UserError(
-            f"--names has {len(names)} names for {len(args.checkpoints)} checkpoints; "
-            "give one name a checkpoint"
-        )
     first = load_config(args.config, args.cfg_options)
-    found = [
-        (name, args.config, first, _checkpoint(checkpoint))
-        for name, checkpoint in zip(names, args.checkpoints, strict=True)
-    ]
-    for words in args.row:
-        if len(words) not in (2, 3):
-            raise UserError(f"--row takes CONFIG CHECKPOINT [NAME], not '{' '.join(words)}'")
-        config, checkpoint = words[:2]
-        name = words[2] if len(words) == 3 else None
-        found.append((name, config, load_config(config), _checkpoint(checkpoint)))
+    found = []
+    for number, (config, checkpoint, name) in enumerate(row_words(args)):
+        cfg = first if number < len(args.checkpoints) else load_config(config)
+        found.append((name, config, cfg, checkpoint))
     shown = _names(
         [
             (name, config, checkpoint, "" if cfg.get("checkpoint") else ", untrained")
@@ -71,18 +59,6 @@ def read_rows(args: Any) -> list[Row]:
         Row(name, config, cfg, checkpoint)
         for name, (_, config, cfg, checkpoint) in zip(shown, found, strict=True)
     ]
-
-
-def _checkpoint(word: str) -> str | None:
-    if word == NO_CHECKPOINT:
-        return None
-    # a forgotten file should not wait for the rows before it
-    if not Path(word).is_file():
-        raise UserError(
-            f"no such checkpoint: '{word}'; give a file, or '{NO_CHECKPOINT}' for the weights "
-            "that the config builds"
-        )
-    return word
 
 
 def _names(rows: list[tuple[str | None, str, str | None, str]]) -> list[str]:

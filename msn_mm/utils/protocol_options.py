@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+from typing import Any
+
+from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.early_checks import check_config, check_output
 
 NO_CHECKPOINT = "none"
+_NO_CHECKPOINT = f"give a file, or '{NO_CHECKPOINT}' for the weights that the config builds"
 CROSS_VALIDATION = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
 
@@ -38,6 +45,54 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def row_words(args: Any) -> list[tuple[str, str | None, str | None]]:
+    """Return config, checkpoint (``None``: as the config builds it) and name of each row.
+
+    Args:
+        args: What :func:`add_rows` parses.
+
+    Raises:
+        UserError: A row has too few words, or there are not as many names as checkpoints.
+    """
+    names = args.names or [None] * len(args.checkpoints)
+    if len(names) != len(args.checkpoints):
+        raise UserError(
+            f"--names has {len(names)} names for {len(args.checkpoints)} checkpoints; "
+            "give one name a checkpoint"
+        )
+    rows = [
+        (args.config, checkpoint_of(checkpoint), name)
+        for checkpoint, name in zip(args.checkpoints, names, strict=True)
+    ]
+    for words in args.row:
+        if len(words) not in (2, 3):
+            raise UserError(f"--row takes CONFIG CHECKPOINT [NAME], not '{' '.join(words)}'")
+        rows.append((words[0], checkpoint_of(words[1]), words[2] if len(words) == 3 else None))
+    return rows
+
+
+def checkpoint_of(word: str) -> str | None:
+    """Return the checkpoint that a command line names, ``None`` for the word ``none``."""
+    return None if word == NO_CHECKPOINT else word
+
+
+def check_rows(args: Any) -> None:
+    """Look at the files that a comparison names, and at where it writes.
+
+    Raises:
+        UserError: For the first that cannot work.
+    """
+    rows = row_words(args)
+    for config in dict.fromkeys(config for config, *_ in rows):
+        check_config(config)
+    for _, checkpoint, _ in rows:
+        if checkpoint is not None:
+            # a forgotten file should not wait for the rows before it
+            check_checkpoint(checkpoint, _NO_CHECKPOINT)
+    if args.out is not None:
+        check_output(args.out)
+
+
 def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
     """Add ``--splits`` and ``--seed``.
 
@@ -47,7 +102,7 @@ def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: 
     """
     parser.add_argument(
         "--splits",
-        type=_positive,
+        type=positive,
         default=3,
         metavar="N",
         help="label splits of each number (default: %(default)s)",
@@ -59,7 +114,7 @@ def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: st
     """Add ``--seed``, a whole number."""
     parser.add_argument(
         "--seed",
-        type=_not_negative,
+        type=not_negative,
         default=0,
         metavar="N",
         help=f"seed of {what} (default: %(default)s)",
@@ -71,7 +126,7 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("features")
     group.add_argument(
         "--blocks",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="CLS tokens of the last N blocks, concatenated (default: %(default)s)",
@@ -80,11 +135,11 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
         "--norm", action="store_true", help="after the final norm (default: before it, as released)"
     )
     group.add_argument(
-        "--batch-size", type=_positive, default=64, metavar="B", help="default: %(default)s"
+        "--batch-size", type=positive, default=64, metavar="B", help="default: %(default)s"
     )
     group.add_argument(
         "--workers",
-        type=_not_negative,
+        type=not_negative,
         default=default_workers(),
         metavar="W",
         help="data workers of each process (default: %(default)s)",
@@ -130,23 +185,50 @@ def add_classifier_options(parser: argparse.ArgumentParser) -> None:
 def _lambd(text: str) -> float | str:
     if text == CROSS_VALIDATION:
         return text
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(
             f"'{text}' is neither a number above 0 nor {CROSS_VALIDATION}"
         )
     return value
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
     return _whole(text, 1)
 
 
-def _not_negative(text: str) -> int:
+def not_negative(text: str) -> int:
+    """Read a whole number of at least 0."""
     return _whole(text, 0)
+
+
+def mask_ratio(text: str) -> float:
+    """Read a share of patches to drop, between 0 and 1."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1; try 0.7")
+    return value
+
+
+def mask_ratio_or_0(text: str) -> float:
+    """Read a share of patches to drop, 0 for whole images."""
+    return 0.0 if _number(text) == 0 else mask_ratio(text)
+
+
+def fraction(text: str) -> float:
+    """Read a share of the images, above 0 and at most 1."""
+    value = _number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not in (0, 1]; 1 % is 0.01")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _whole(text: str, least: int) -> int:

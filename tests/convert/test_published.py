@@ -15,11 +15,12 @@ from torch import nn
 
 from msn_mm.convert.format import RawCheckpoint, convert, formats
 from msn_mm.convert.resnet import resnet_architecture, resnet_trunk
-from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import build_encoder
 from msn_mm.evaluation.rows import read_rows
 from msn_mm.registry import MODELS
+from msn_mm.utils.config_files import config_directories
 
 from .test_resnet_formats import features, prefixed, small
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import assert_same
 from mmengine.config import ConfigDict
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
@@ -27,7 +28,8 @@ NOW = 10**9
 def save(path: Path, age: int = 0, torn: bool = False, iteration: int = 0, copied: int = 0) -> Path:
     """A checkpoint saved ``age`` seconds ago, its file that many seconds younger when copied."""
     meta = {"epoch": 1, "iter": iteration, SAVED_AT: float(NOW - age)}
-    torch.save({"meta": meta, "state_dict": {"weight": torch.arange(1000)}}, path)
+    state = {"weight": torch.arange(1000)}
+    torch.save({"meta": meta, "state_dict": state, "message_hub": {}}, path)
     if torn:
         path.write_bytes(path.read_bytes()[:-200])
     os.utime(path, (NOW - age + copied,) * 2)
@@ -134,7 +136,7 @@ def test_one_wrong_byte_anywhere_is_found(tmp_path: Path) -> None:
 def test_weights_alone_are_no_training_state(tmp_path: Path) -> None:
     path = tmp_path / "epoch_1.pth"
     torch.save({"state_dict": {"weight": torch.ones(2)}}, path)
-    with pytest.raises(UserError, match="no use: it holds no state of a training"):
+    with pytest.raises(UserError, match="no use: it holds no training state"):
         find_resumable(tmp_path, path)
 
 
@@ -176,21 +178,6 @@ def run(config: Path, out: Path, **kwargs: Any) -> dict[str, Any]:
     content = torch.load(find_resumable(out)[0], weights_only=True)
     content["history"] = runner.message_hub.get_scalar("train/loss").data[0]
     return content
-
-
-def assert_same(one: Any, other: Any, name: str = "") -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), name
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), name
-        for key in one:
-            assert_same(one[key], other[key], f"{name}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), name
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{name}.{index}")
-    else:
-        assert one == other, name
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path: Path) -> None:

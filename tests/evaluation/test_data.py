@@ -19,11 +19,13 @@ from PIL import Image
 
 from msn_mm.datasets import EvalCrop, ImageFolder
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine import launch
-from msn_mm.engine.launch import config_directories, load_config
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
-from msn_mm.evaluation import data as module
-from msn_mm.evaluation.data import LabelledData, labelled_data, transfer_data
+from msn_mm.evaluation import named_data as module
+from msn_mm.evaluation.data import LabelledData, labelled_data
+from msn_mm.evaluation.named_data import transfer_data
+from msn_mm.utils import config_files
+from msn_mm.utils.config_files import config_directories
 from tests.helpers import save_cifar
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,14 +138,12 @@ def test_labels_that_one_part_lacks(tmp_path: Path) -> None:
 
 
 def test_every_shipped_data_set_is_a_file_of_two_parts() -> None:
-    names = module._names()
+    names = config_files._data_names()
     assert {"cifar10", "cifar100", "inat18", "inat19"} <= set(names)
     for name in names:
         parts, _ = module._parts_of_file(config_directories()[0] / "eval" / f"{name}.py", "/x")
         assert [part["data_root"] for part in parts] == ["/x", "/x"]
-    assert (module._data_file("eval/inat18.py") or Path()).samefile(
-        module._data_file("inat18") or ""
-    )
+    assert (config_files.find_data("eval/inat18.py")).samefile(config_files.find_data("inat18"))
 
 
 def test_unknown_names_are_told_the_nearest(paper: Config) -> None:
@@ -166,8 +166,7 @@ def test_a_name_is_a_file_of_an_installed_package_too(
         "data = dict(support=dict(part, data_root=f'{data_root}/a'),\n"
         "            query=dict(part, data_root=f'{data_root}/b'), resize=64, crop=48)\n"
     )
-    for place in (launch, module):
-        monkeypatch.setattr(place, "config_directories", lambda: [shipped])
+    monkeypatch.setattr(config_files, "config_directories", lambda: [shipped])
     monkeypatch.chdir(tmp_path)
     found = transfer_data("pets", paper)
     assert found.name == "pets" and found.support[0].shape == (3, 48, 48)
@@ -177,7 +176,7 @@ def test_a_name_is_a_file_of_an_installed_package_too(
     (tmp_path / "moved" / "b" / "cat" / "2.png").rename(tmp_path / "moved" / "b" / "cat" / "3.png")
     moved = transfer_data("pets", paper, data_root=tmp_path / "moved")
     assert moved.query.names == ["cat/3.png"], "a part below data_root moves along"
-    assert module._names() == ["pets"], "a model's config is no data set"
+    assert config_files._data_names() == ["pets"], "a model's config is no data set"
     refused("raw_pixels.py names no data set: it wants data=dict", "raw_pixels", paper)
 
 

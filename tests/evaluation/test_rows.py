@@ -8,8 +8,8 @@ import pytest
 
 from msn_mm.errors import UserError
 from msn_mm.evaluation.rows import Row, measured_rows, read_rows
-from msn_mm.utils.cli import ArgumentParser, add_cfg_options
-from msn_mm.utils.protocol_options import add_rows
+from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out
+from msn_mm.utils.protocol_options import add_rows, check_rows
 
 DIGITS, CIFAR = "configs/msn_digits.py", "configs/msn_cifar10.py"
 
@@ -18,7 +18,10 @@ def rows_of(*words: str | Path) -> list[Row]:
     parser = ArgumentParser(prog="tool.py")
     add_rows(parser)
     add_cfg_options(parser)
-    return read_rows(parser.parse_args([str(word) for word in words]))
+    add_out(parser, "nowhere")
+    args = parser.parse_args([str(word) for word in words])
+    check_rows(args)
+    return read_rows(args)
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def files(tmp_path: Path) -> list[Path]:
     found = [tmp_path / "one" / "a.pth", tmp_path / "two" / "a.pth", tmp_path / "two" / "b.pth"]
     for file in found:
         file.parent.mkdir(exist_ok=True)
-        file.touch()
+        file.write_bytes(b"\x80")
     return found
 
 

@@ -1,0 +1,113 @@
+"""What kind of checkpoint lies at a path, by its first bytes; nothing heavy is imported.
+
+A tool asks before it loads torch, so that a wrong path is answered at once; the
+reader asks again.
+"""
+
+from __future__ import annotations
+
+import enum
+import zipfile
+from pathlib import Path
+
+from msn_mm.errors import UserError
+
+# What a Hugging Face directory keeps its weights in, the best first.
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+INDEX = ".index.json"
+
+_ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
+
+
+class FileKind(enum.Enum):
+    """The formats of tensor files."""
+
+    ZIP = "torch.save's present format"
+    PICKLE = "torch.save's first format"
+    SAFETENSORS = "safetensors"
+
+
+def is_address(source: str) -> bool:
+    """Return whether a checkpoint is named by an address on the web."""
+    return source.startswith(("http://", "https://"))
+
+
+def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
+    """Refuse what cannot be a checkpoint; addresses are not tried.
+
+    Args:
+        source: A file, a Hugging Face directory, or an ``http(s)`` address.
+        mend: What to do where there is nothing.
+
+    Raises:
+        UserError: There is no such thing, or it is of another kind.
+    """
+    if is_address(str(source)):
+        return
+    path = Path(source).expanduser()
+    if path.is_dir():
+        path = find_weights(path)
+    elif not path.is_file():
+        raise UserError(f"no such checkpoint: '{source}'; {mend}")
+    if not path.name.endswith(INDEX):
+        check_checkpoint_file(path)
+
+
+def check_checkpoint_file(path: Path) -> FileKind:
+    """Return a tensor file's kind.
+
+    Raises:
+        UserError: There is no such file, it is cut off, or of another kind.
+    """
+    if not path.is_file():
+        raise UserError(f"no such checkpoint: '{path}'; check the path")
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise UserError(f"cannot read checkpoint '{path}': {error.strerror}") from error
+    if not start:
+        raise UserError(f"'{path}' is not a whole checkpoint: it is empty; get it again")
+    if start.startswith(_ZIP):
+        # The archive's directory comes last, so a torn file has none.
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"'{path}' is not a whole checkpoint: it is cut off; get it again")
+        return FileKind.ZIP
+    if start.startswith(_PICKLE):
+        return FileKind.PICKLE
+    if _begins_safetensors(start):
+        return FileKind.SAFETENSORS
+    if start.startswith(_LFS):
+        raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
+    if start.lstrip().startswith(b"<"):
+        raise UserError(f"'{path}' is not a whole checkpoint but a web page; check its address")
+    raise UserError(
+        f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
+    )
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether there is a file that begins as safetensors do, whatever its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _begins_safetensors(file.read(9))
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    return len(start) > 8 and start[8:9] == b"{"
+
+
+def find_weights(directory: Path) -> Path:
+    """Return the file of a Hugging Face directory that holds its weights or lists their files.
+
+    Raises:
+        UserError: There is none.
+    """
+    for weights in WEIGHTS:
+        for candidate in (directory / weights, directory / (weights + INDEX)):
+            if candidate.is_file():
+                return candidate
+    raise UserError(
+        f"directory '{directory}' has no {' or '.join(WEIGHTS)}; give the checkpoint file itself"
+    )

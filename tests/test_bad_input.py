@@ -1,0 +1,205 @@
+"""What a user can get wrong on a command line: one line with the mend, status 2, at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from msn_mm.engine.launch import load_config
+from msn_mm.registry import MODELS
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS = "configs/msn_digits.py"
+
+# Each tool with everything right but what a case replaces: {c} a config, {w} weights.
+TOOLS = {
+    "train": ["{c}"],
+    "demo": ["--config", "{c}"],
+    "test": ["{c}", "{w}"],
+    "lowshot": ["{c}", "{w}"],
+    "knn": ["{c}", "{w}"],
+    "masking": ["{c}", "{w}"],
+    "extract": ["{c}", "{w}"],
+    "transfer": ["{c}", "{w}", "--data", "."],
+    "convert": ["{w}", "{o}", "--to", "timm"],
+}
+WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
+WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo")]
+
+CONFIGS = {
+    "gone.py": r"no such config: 'gone\.py'",
+    "msn_digit.py": r"no such config: .* Did you mean 'configs/msn_digits\.py'",
+    "folder": r"config folder is a directory; give one of its files",
+    "empty.py": r"config empty\.py is empty",
+    "text.py": r"cannot read config text\.py, line 1: SyntaxError",
+    "image.png": r"config image\.png is no config: its name must end in \.py",
+}
+WEIGHTS = {
+    "gone.pth": r"no such checkpoint: 'gone\.pth'; (check the path|give a file)",
+    "folder": r"directory 'folder' has no model\.safetensors .* give the checkpoint file itself",
+    "empty.pth": r"'empty\.pth' is not a whole checkpoint: it is empty",
+    "text.py": r"'text\.py' is not a whole checkpoint: it is neither",
+    "cut.pth": r"'cut\.pth' is not a whole checkpoint: it is cut off; get it again",
+    "page.pth": r"'page\.pth' is not a whole checkpoint but a web page",
+}
+OPTIONS = {
+    "train": {"--seed": "-1", "--launcher": "mpi", "--processes": "none", "--work-dir": "text.py"},
+    "demo": {"--splits": "1"},
+    "test": {"--launcher": "mpi"},
+    "lowshot": {
+        **{"--images-per-class": "0", "--fraction": "1.5", "--mask-ratio": "1", "--splits": "x"},
+        **{"--lambd": "-1", "--solver": "sgd", "--batch-size": "0", "--workers": "-1"},
+    },
+    "knn": {"--k": "0", "--temperature": "0", "--blocks": "0", "--seed": "1"},
+    "masking": {"--mask-ratio": "0", "--masks": "0", "--images": "gone", "--max-images": "1"},
+    "extract": {"--mask-ratio": "1", "--images": "text.py", "--part": "some", "--format": "csv"},
+    "transfer": {"--data": "cifar11", "--resize": "0", "--crop": "x"},
+    "convert": {"--heads": "many"},
+}
+
+
+def cases(tool: str) -> list[tuple[list[str], str]]:
+    """Every mistake of a tool: its words, and what the line must say."""
+    right = TOOLS[tool]
+
+    def replace(name: str, by: str) -> list[str]:
+        return [by if word == name else word for word in right]
+
+    found = []
+    if tool in WITH_CONFIG:
+        found += [(replace("{c}", bad), said) for bad, said in CONFIGS.items()]
+    if tool in WITH_WEIGHTS:
+        found += [(replace("{w}", bad), said) for bad, said in WEIGHTS.items()]
+    found += [
+        ([*right, option, value], re.escape(option))
+        for option, value in OPTIONS[tool].items()
+        if option not in ("--data", "--work-dir")
+    ]
+    found.append(([*right, "--no-such-option"], "unrecognized arguments: --no-such-option"))
+    found.append(
+        (
+            right[:-1] if tool != "demo" else [*right, "word"],
+            "required|unrecognized|expected at least one|together|expected one",
+        )
+    )
+    if tool == "transfer":
+        found.append(([*right[:-1], "cifar11"], "no data set.* Did you mean 'cifar10'"))
+    if tool != "convert":
+        out = "cannot write to --out text.py(/below)?: text.py is a file; name a directory"
+        found += [([*right, "--out", place], out) for place in ("text.py", "text.py/below")]
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a right config's name, right weights and wrong files of every kind."""
+    path = tmp_path_factory.mktemp("bad")
+    torch.save({"state_dict": {}}, path / "whole.pth")
+    content = (path / "whole.pth").read_bytes()
+    (path / "cut.pth").write_bytes(content[: len(content) // 2])
+    (path / "folder").mkdir()
+    for name in ("empty.py", "empty.pth"):
+        (path / name).touch()
+    (path / "text.py").write_text("this is no code\n")
+    (path / "image.png").write_bytes(b"\x89PNG")
+    (path / "page.pth").write_text("<!doctype html><title>sign in</title>")
+    return path
+
+
+# Runs a tool's main() on each case in one process, then tells what was loaded.
+DRIVER = """
+import contextlib, io, json, runpy, sys
+cases = json.load(sys.stdin)
+main = runpy.run_path(sys.argv[1])["main"]
+from msn_mm.utils.cli import run_tool
+told = []
+for words in cases:
+    errors, output = io.StringIO(), io.StringIO()
+    status = None
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
+        try:
+            run_tool(main, words)
+        except SystemExit as end:
+            status = end.code
+    heavy = sorted({"torch", "mmengine", "numpy", "timm"} & set(sys.modules))
+    told.append([status, errors.getvalue(), output.getvalue(), heavy])
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place: Path) -> None:
+    asked = cases(tool)
+    names = {"{c}": DIGITS, "{w}": "whole.pth", "{o}": "converted"}
+    before = sorted(place.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(ROOT / "tools" / f"{tool}.py")],
+        input=json.dumps([[names.get(word, word) for word in words] for words, _ in asked]),
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for (words, said), (status, errors, output, heavy) in zip(
+        asked, json.loads(done.stdout), strict=True
+    ):
+        assert status == 2, (words, status, errors)
+        assert len(errors.splitlines()) == 1 and errors.startswith("error: "), (words, errors)
+        assert re.search(said, errors), (words, errors)
+        assert not output and not heavy, (words, output, heavy)
+    assert sorted(place.iterdir()) == before, "a mistake leaves nothing behind"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs root")
+@pytest.mark.parametrize("tool", WITH_CONFIG)
+def test_a_file_system_that_cannot_be_written(tool: str, place: Path) -> None:
+    # /proc refuses even root
+    words = [{"{c}": DIGITS, "{w}": "whole.pth"}.get(word, word) for word in TOOLS[tool]]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *words, "--out", "/proc/self/out"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and "cannot write to --out /proc/self/out" in lines[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", WITH_WEIGHTS)
+def test_weights_of_another_architecture_are_one_line(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import runpy
+
+    from msn_mm.errors import UserError
+
+    monkeypatch.chdir(tmp_path)
+    if tool == "convert":
+        torch.save({"transformer.h.0.attn.c_attn.weight": torch.zeros(4, 12)}, "other.pth")
+    else:
+        other = load_config(DIGITS, {"model.backbone.embed_dim": 48}).model
+        torch.save({"state_dict": MODELS.build(other).state_dict()}, "other.pth")
+    main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
+    names = {"{c}": DIGITS, "{w}": "other.pth", "{o}": "converted"}
+    for part in ("train/a", "test/a"):
+        (tmp_path / part).mkdir(parents=True)
+        from PIL import Image
+
+        Image.new("L", (32, 32), 80).save(tmp_path / part / "1.png")
+    with pytest.raises(UserError, match=r"other\.pth") as caught:
+        main([names.get(word, word) for word in TOOLS[tool]])
+    assert len(str(caught.value).splitlines()) == 1
+    assert not list(tmp_path.rglob("results.json"))

@@ -1,0 +1,225 @@
+"""A training that is killed at any moment goes on and ends bitwise as if nothing had happened.
+
+``make test-faults`` runs all of it; the default suite a short form.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from msn_mm.engine.checkpointing import find_resumable
+from msn_mm.errors import UserError
+from tests.fault_training import log_of, start, write_digits
+from tests.helpers import assert_same
+
+pytestmark = pytest.mark.faults
+
+EPOCHS = 8
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("state_dict", "optimizer", "param_schedulers")
+SLOW = dict(backend="faulty_local", pause_s=0.5)
+# A save rests for so long in its middle.
+PAUSE_S = 0.05
+# Histories of what depends on the machine's speed.
+TIMED = re.compile(r"time|memory|images_per_s|_s$|seconds|share")
+
+
+def newest(out: Path) -> Path | None:
+    """The checkpoint that ``--resume`` would take."""
+    try:
+        return find_resumable(out)[0]
+    except UserError:
+        return None
+
+
+def iteration(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return torch.load(checkpoint, weights_only=True, mmap=True)["meta"]["iter"]
+
+
+def said(out: Path) -> str:
+    return log_of(out).read_text()
+
+
+def unfinished(out: Path) -> list[str]:
+    return [path.name for path in out.glob(".*.tmp")]
+
+
+def content(out: Path, random_state: bool = True) -> dict[str, Any]:
+    """What a finished run has computed, and the losses on its way.
+
+    Data workers that stay for all epochs draw one seed from torch's generator
+    where new ones would draw one an epoch; nothing else of the run depends on it.
+    """
+    final = torch.load(out / f"epoch_{EPOCHS}.pth", weights_only=True)
+    scalars = final["message_hub"]["log_scalars"]
+    histories = {
+        name: value["history"] for name, value in scalars.items() if not TIMED.search(name)
+    }
+    assert len(histories["train/loss"]) == EPOCHS * 4
+    parts = (*PARTS, "random_state") if random_state else PARTS
+    return {"histories": histories, **{part: final[part] for part in parts}}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_digits(
+        tmp_path_factory.mktemp("faults") / "digits.py", **{"train_cfg.max_epochs": EPOCHS}
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: Path) -> Iterator[dict[str, Any]]:
+    """What the run computes that nobody kills."""
+    out = config.with_name("uninterrupted")
+    process = start(config, out)
+    process.join()
+    assert process.exitcode == 0, said(out)
+    yield content(out)
+
+
+def finish(config: Path, out: Path, uninterrupted: dict[str, Any]) -> None:
+    """Resume to the end, and compare."""
+    process = start(config, out, resume=True)
+    process.join()
+    assert process.exitcode == 0, said(out)
+    assert not unfinished(out)
+    assert (out / "last_checkpoint").read_text() == str(out / f"epoch_{EPOCHS}.pth")
+    assert len(list(out.glob("epoch_*.pth"))) == 3
+    assert_same(content(out), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("moment", "resumed", "pointer", "left"),
+    [
+        ("inside epoch_5.pth", 4, 4, True),
+        ("before epoch_5.pth", 4, 4, True),
+        ("after epoch_5.pth", 5, 4, False),
+        ("before last_checkpoint", 1, None, True),
+        ("after last_checkpoint", 1, 1, False),
+    ],
+)
+def test_killed_at_a_chosen_moment_of_a_save(
+    tmp_path: Path,
+    config: Path,
+    uninterrupted: dict[str, Any],
+    moment: str,
+    resumed: int,
+    pointer: int | None,
+    left: bool,
+) -> None:
+    out = tmp_path / "run"
+    process = start(config, out, die=moment)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, said(out)
+    assert bool(unfinished(out)) == left
+    pointed = (out / "last_checkpoint").read_text() if pointer else None
+    assert pointed == (str(out / f"epoch_{pointer}.pth") if pointer else None)
+    assert newest(out) == out / f"epoch_{resumed}.pth"
+    finish(config, out, uninterrupted)
+    assert f"resuming from {out / f'epoch_{resumed}.pth'}" in said(out)
+    assert ("removed 1 unfinished file of a save that was killed" in said(out)) == left
+
+
+def kill_at_random(
+    process: BaseProcess, out: Path, chance: random.Random, in_save: bool
+) -> bool | None:
+    """Kill a training; return whether a save was under way, ``None`` when it ended before."""
+    if in_save:
+        for _ in range(chance.randint(1, 3)):
+            while process.is_alive() and unfinished(out):
+                time.sleep(0.001)
+            while process.is_alive() and not unfinished(out):
+                time.sleep(0.001)
+        time.sleep(chance.uniform(0, PAUSE_S))
+    else:
+        process.join(chance.uniform(0, 1.8))
+    process.kill()
+    process.join()
+    if process.exitcode == 0:
+        return None
+    assert process.exitcode == -signal.SIGKILL, said(out)
+    return bool(unfinished(out))
+
+
+def survive(
+    config: Path,
+    directory: Path,
+    uninterrupted: dict[str, Any],
+    kills: int,
+    in_saves: int,
+    seed: int,
+    workers: int = 0,
+) -> None:
+    """Kill trainings until there were enough, resume each, and compare each one that ends."""
+    chance = random.Random(seed)
+    killed = killed_in_save = runs = resumes = 0
+    reference = {k: v for k, v in uninterrupted.items() if k != "random_state" or workers == 0}
+    while killed < kills or killed_in_save < in_saves:
+        runs += 1
+        out = directory / f"run_{runs}"
+        while True:
+            enough = killed >= kills and killed_in_save >= in_saves
+            checkpoint = newest(out)
+            resumes += checkpoint is not None
+            before = iteration(checkpoint)
+            process = start(
+                config, out, resume=checkpoint is not None, workers=workers, pause_s=PAUSE_S
+            )
+            want_save = killed_in_save < in_saves and chance.random() < 0.5
+            in_save = None if enough else kill_at_random(process, out, chance, want_save)
+            process.join()
+            if checkpoint is not None and f"resuming from {checkpoint}" not in said(out):
+                assert in_save is not None, said(out)  # killed before it could say so
+            if in_save is None:
+                break
+            killed += 1
+            killed_in_save += in_save
+            assert iteration(newest(out)) >= before
+        assert process.exitcode == 0, said(out)
+        assert not unfinished(out)
+        assert_same(content(out, workers == 0), reference)
+    print(f"{killed} kills, {killed_in_save} in saves, {resumes} resumes, {runs} runs")
+
+
+def test_killed_three_times(tmp_path: Path, config: Path, uninterrupted: dict[str, Any]) -> None:
+    survive(config, tmp_path, uninterrupted, kills=3, in_saves=1, seed=int(time.time()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_again_and_again(
+    tmp_path: Path, config: Path, uninterrupted: dict[str, Any], workers: int
+) -> None:
+    survive(config, tmp_path, uninterrupted, 20, 6, seed=int(time.time()), workers=workers)
+
+
+@pytest.mark.slow
+def test_the_tool_itself_is_killed_and_resumed(
+    tmp_path: Path, config: Path, uninterrupted: dict[str, Any]
+) -> None:
+    out = tmp_path / "run"
+    tool = [sys.executable, "tools/train.py", str(config), "--out", str(out)]
+    options = ["--cfg-options", f"default_hooks.checkpoint.backend_args={SLOW}"]
+    with log_of(out).open("ab") as log:
+        process = subprocess.Popen([*tool, *options], cwd=ROOT, stdout=log, stderr=log)
+        while process.poll() is None and not (out / "epoch_3.pth").is_file():
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, said(out)
+        subprocess.run([*tool, "--resume"], cwd=ROOT, stdout=log, stderr=log, check=True)
+    assert "resuming from" in said(out)
+    assert_same(content(out), uninterrupted)
