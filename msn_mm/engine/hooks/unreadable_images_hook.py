@@ -58,20 +58,6 @@ class UnreadableImagesHook(Hook):
         self._new_seen = 0
         self._new_bad: list[tuple[str, str]] = []
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the names and counts so far, and what this process has yet to tell the others."""
-        return {
-            "named": dict(self.named),
-            "counts": [self.total, self.bad, self.seen, self._new_seen],
-            "new_bad": [list(bad) for bad in self._new_bad],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` returned."""
-        self.named = dict(state["named"])
-        self.total, self.bad, self.seen, self._new_seen = state["counts"]
-        self._new_bad = [(path, reason) for path, reason in state["new_bad"]]
-
     def before_train_epoch(self, runner: Runner) -> None:
         """Start the count of an epoch."""
         self.bad = self.seen = 0

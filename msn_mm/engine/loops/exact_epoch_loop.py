@@ -107,6 +107,10 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             return self._run()
         finally:
             end_workers(self.dataloader, self._batches)
+            for hook in self.runner.hooks:
+                # A run that ended by an error tells no hook; signals would stay with it.
+                if hasattr(hook, "release"):
+                    hook.release()
 
     def _run(self) -> torch.nn.Module:
         self.runner.call_hook("before_train")
