@@ -20,6 +20,7 @@ from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
+from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
 from msn_mm.engine.restart import resume_of_restart
@@ -182,6 +183,7 @@ def build_runner(
     resume, said = resume_of_restart(cfg.work_dir, resume)
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
+    _use_stop_signals(cfg)
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
@@ -246,6 +248,13 @@ def _use_safe_checkpoints(cfg: Config) -> None:
     if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
         checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
+    cfg.default_hooks = hooks
+
+
+def _use_stop_signals(cfg: Config) -> None:
+    """Save and stop when a scheduler asks, unless the config says how or switches it off."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    hooks.setdefault("stop_signal", ConfigDict(type=StopSignalHook.__name__))
     cfg.default_hooks = hooks
 
 
