@@ -54,7 +54,7 @@ train_cfg = dict(max_epochs=180, val_interval=20)
 custom_hooks = [
     dict(type="EMAHook", momentum=0.97, end_momentum=1.0),
     dict(type="CollapseMonitorHook"),
-    dict(type="UnreadableImagesHook", max_share=0.05),
+    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
     dict(type="ThroughputHook"),
 ]
 default_hooks = dict(checkpoint=dict(interval=20))

@@ -17,7 +17,12 @@ class UserError(ValueError):
     It is a ``ValueError`` so that library users can catch it without importing
     this module. torch raises an exception of a data worker again with the
     worker's traceback for a message; only the sentence is kept of that.
+
+    Attributes:
+        status: with which a tool that ends by it leaves.
     """
+
+    status = 2
 
     def __init__(self, message: str) -> None:
         if message.startswith("Caught UserError in DataLoader worker"):

@@ -15,7 +15,12 @@ from typing import Any
 from mmengine.registry import Registry
 from mmpretrain import registry as _parents
 
+from msn_mm.convert import runner_loading
+
 SCOPE = "msn_mm"
+
+# Whatever MMEngine loads for a component that is built here, it loads as data.
+runner_loading.register()
 
 _ENGINE = ["msn_mm.engine"]
 _MODELS = ["msn_mm.models"]

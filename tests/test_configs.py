@@ -32,6 +32,10 @@ PAPER = {
     "msn_vitb4.py": (87.50, 3137, 941, 577, 300),
     "msn_vitl16.py": (303.30, 197, 99, 37, 600),
     "msn_vitl7.py": (303.51, 1025, 308, 170, 200),
+    "msn_vitl7_fsdp.py": (303.51, 1025, 308, 170, 200),
+    # Not in the paper.
+    "msn_vith14.py": (630.76, 257, 129, 37, 600),
+    "msn_vith14_fsdp.py": (630.76, 257, 129, 37, 600),
 }
 
 
@@ -115,12 +119,18 @@ def test_paper_config_at_its_real_size(name):
         assert ends["weight decay"].last == pytest.approx(0.4, rel=1e-4)
         assert ends["target momentum"].last == 1
     assert ends["target momentum"].first == 0.996
-    assert plan.memory is not None and plan.memory.total > 16 * plan.trained
+    assert plan.memory is not None
+    weights = plan.memory.total - plan.memory.activations
+    if name.endswith("_fsdp.py"):
+        # Shards of an eighth, and the few parameters that are whole at once.
+        assert 20 * plan.trained / 8 < weights < 20 * plan.trained / 4
+    else:
+        assert weights > 16 * plan.trained
     print(f"{name}: {plan.memory.total / 2**30:.1f} GiB a device of 8, predicted")
 
 
 def round_width(millions: float) -> int:
-    return 384 if millions < 50 else 768 if millions < 200 else 1024
+    return 384 if millions < 50 else 768 if millions < 200 else 1024 if millions < 400 else 1280
 
 
 def sum_head(cfg, width: int) -> int:

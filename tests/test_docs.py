@@ -358,7 +358,8 @@ ROWS = _rows()
 def test_the_table_of_models_is_complete() -> None:
     shown = {Path(row[0]).stem for row in ROWS}
     shipped = {path.stem for path in (ROOT / "configs").glob("msn_vit*.py")}
-    assert shown == shipped - {"msn_vits16_released"}
+    variants = {name for name in shipped if name.endswith(("_released", "_fsdp"))}
+    assert shown == shipped - variants - {"msn_vith14"}  # not of the paper
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row[0]).stem)

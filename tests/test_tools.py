@@ -167,7 +167,9 @@ def test_two_gloo_processes_train_from_any_directory(tmp_path: Path) -> None:
     assert saved["meta"]["iter"] == 8  # as many steps as one process takes
 
     # A mistake that every process meets is told once, without torchrun's report.
-    ended = run([*dist, "--cfg-options", "global_batch_size=5"], tmp_path)
+    # Restarts are for deaths: a mistake would only come back.
+    mistaken = [*dist, "--max-restarts=2", "--cfg-options", "global_batch_size=5"]
+    ended = run(mistaken, tmp_path)
     assert ended.returncode == 2
     lines = [line for line in ended.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, ended.stderr

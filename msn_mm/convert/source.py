@@ -20,7 +20,7 @@ PREPROCESSOR = "preprocessor_config"
 METADATA = "metadata"
 
 
-def read_source(source: str | Path, sha256: str | None = None) -> RawCheckpoint:
+def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True) -> RawCheckpoint:
     """Read a checkpoint, as data and onto the host.
 
     Args:
@@ -29,21 +29,22 @@ def read_source(source: str | Path, sha256: str | None = None) -> RawCheckpoint:
             or an ``http(s)`` address of a file, which is kept in a cache.
         sha256: Hexadecimal hash, or the beginning of one, that an address's
             file must have.
+        mmap: See :func:`~msn_mm.convert.torch_file.read_tensor_file`.
 
     Raises:
         UserError: There is no such thing, or it is no whole checkpoint.
     """
     name = str(source)
     if is_address(name):
-        return _read_file(download(name, sha256), name)
+        return _read_file(download(name, sha256), name, mmap)
     path = Path(source).expanduser()
-    return _read_directory(path, name) if path.is_dir() else _read_file(path, name)
+    return (_read_directory if path.is_dir() else _read_file)(path, name, mmap)
 
 
-def _read_file(path: Path, name: str) -> RawCheckpoint:
+def _read_file(path: Path, name: str, mmap: bool) -> RawCheckpoint:
     if path.name.endswith(INDEX) and path.is_file():
-        return RawCheckpoint(name, _read_shards(path), _config(path.parent))
-    content, metadata = read_tensor_file(path)
+        return RawCheckpoint(name, _read_shards(path, mmap), _config(path.parent))
+    content, metadata = read_tensor_file(path, mmap)
     if not isinstance(content, Mapping):
         raise UserError(f"'{name}' has no named tensors: it holds a {type(content).__name__}")
     config: dict[str, Any] = {}
@@ -54,11 +55,11 @@ def _read_file(path: Path, name: str) -> RawCheckpoint:
     return RawCheckpoint(name, content, config)
 
 
-def _read_directory(path: Path, name: str) -> RawCheckpoint:
-    raw = _read_file(find_weights(path), name)
+def _read_directory(path: Path, name: str, mmap: bool) -> RawCheckpoint:
+    raw = _read_file(find_weights(path), name, mmap)
     if not (path / MSN_HEAD).is_file():
         return raw
-    head, _ = read_tensor_file(path / MSN_HEAD)
+    head, _ = read_tensor_file(path / MSN_HEAD, mmap)
     return replace(raw, content={**raw.content, "msn_head": head})
 
 
@@ -71,7 +72,7 @@ def _config(directory: Path) -> dict[str, Any]:
     return found
 
 
-def _read_shards(index: Path) -> dict[str, Any]:
+def _read_shards(index: Path, mmap: bool) -> dict[str, Any]:
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise UserError(f"'{index}' has no 'weight_map'; it is no index of a sharded checkpoint")
@@ -79,7 +80,7 @@ def _read_shards(index: Path) -> dict[str, Any]:
     for file in sorted(set(map(str, places.values()))):
         if file != os.path.basename(file) or file in ("", ".", ".."):
             raise UserError(f"'{index}' names '{file}', which does not lie beside it")
-        content, _ = read_tensor_file(index.parent / file)
+        content, _ = read_tensor_file(index.parent / file, mmap)
         if not isinstance(content, Mapping):
             raise UserError(f"'{index.parent / file}' has no named tensors")
         tensors |= content

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msn_mm.convert.pickled_numpy import SAFE_GLOBALS
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import FileKind, check_checkpoint_file
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
-# What published checkpoints hold beside tensors: the options of a training
-# script and numbers of NumPy's. None of them can call anything.
-_make_scalar = np.float64(0).__reduce__()[0]
-_SAFE: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    # NumPy 1 and 2 keep one function under two names.
-    (_make_scalar, "numpy.core.multiarray.scalar"),
-    (_make_scalar, "numpy._core.multiarray.scalar"),
-    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"},
-]
 
-
-def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
+def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]]:
     """Read a checkpoint file onto the host, as data.
 
     Args:
         path: A file of ``torch.save`` in its present or its first format, or a
             safetensors file, whatever its name.
+        mmap: Leave tensors in the file until they are used, where its format allows; the
+            file must then outlive them.
 
     Returns:
         Its content, and the metadata of a safetensors file (else empty).
@@ -49,12 +38,12 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
     kind = check_checkpoint_file(path)
     if kind is FileKind.SAFETENSORS:
         return _load_safetensors(path)
-    return _load_torch(path, mmap=kind is FileKind.ZIP), {}
+    return _load_torch(path, mmap=mmap and kind is FileKind.ZIP), {}
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:
     try:
-        with torch.serialization.safe_globals(_SAFE):
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         foreign = _GLOBAL.search(str(error))

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from msn_mm.errors import UserError
 
 # Pillow's modes of one channel with more than 8 bits.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _FULL_16_BIT = 65535
+
+# What is tried on a file, whatever its name says. Nothing here starts another
+# program, as Pillow does for PostScript.
+_FORMATS = (
+    *("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB"),
+    *("PPM", "TGA", "JPEG2000", "AVIF", "ICO", "PCX", "SGI"),
+)
+_EXIF_ORIENTATION = 0x0112
+
+FULL_PIXELS = 2**25
+"""Images of more pixels are read at a half, a third ... of their sides."""
+MAX_PIXELS = 10**8
+"""Images of more pixels are refused, but for JPEGs, whose decoder can shrink."""
+
+
+def printable(name: str) -> str:
+    """Return a file name on one line of valid text: what is neither becomes an escape.
+
+    A name's bytes need not be UTF-8, and a log file's must be.
+    """
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class UnreadableImageError(OSError):
@@ -24,6 +49,7 @@ class UnreadableImageError(OSError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
+        path = printable(path)
         super().__init__(f"cannot read image {path}: {reason}")
         self.path = path
         self.reason = reason
@@ -35,9 +61,16 @@ class UnreadableImageError(OSError):
 def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     """Decode an image file.
 
-    The orientation of EXIF is honoured. Palettes, CMYK, transparency (dropped,
-    not composed) and 16-bit grey scale all end as 8-bit RGB, or as 8-bit grey
-    for one channel.
+    Told by its content, not by its name. The orientation of EXIF is honoured.
+    Palettes, CMYK, transparency (dropped, not composed) and 16-bit grey scale
+    all end as 8-bit RGB, or as 8-bit grey for one channel; of an animation the
+    first picture counts. A file that ends too early is damaged: what is missing
+    would be grey, and a model would learn it.
+
+    Memory stays bounded: beyond ``FULL_PIXELS`` an image is shrunk by the
+    smallest whole number that brings it there, and beyond ``MAX_PIXELS`` it is
+    refused before a pixel is decoded. A baseline JPEG, which is shrunk while it
+    is decoded (by 2, 4 or 8), may have as many as Pillow allows (179 million).
 
     Args:
         path: The file.
@@ -47,14 +80,21 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
         uint8 (H, W, channels), writable.
 
     Raises:
-        UnreadableImageError: If the file cannot be opened or decoded.
+        UnreadableImageError: If the file cannot be opened or decoded, or is too large.
     """
     # Decoders of damaged files raise whatever their parsers run into
-    # (SyntaxError, struct.error, IndexError, ...): none of it is our bug.
+    # (SyntaxError, struct.error, IndexError, ...): none of it is our bug. Their
+    # warnings name no file, and one of them is about sizes that are judged here.
     try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_array(_to_mode(image, "RGB" if channels == 3 else "L"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_formats()) as image:
+                _shrink_in_decoder(image)
+                image.load()  # some formats tell, or already honour, the orientation only now
+                turn = _orientation(image)
+                small = _reduce(image)
+                small = _to_mode(small, "RGB" if channels == 3 else "L")
+                return to_array(small if turn is None else small.transpose(turn))
     except Exception as error:
         raise UnreadableImageError(str(path), _reason(error, path)) from error
 
@@ -102,15 +142,73 @@ def to_array(image: Image.Image) -> np.ndarray:
     return array[..., None] if array.ndim == 2 else array
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)  # builds of Pillow differ
+
+
+def _shrink_in_decoder(image: Image.Image) -> None:
+    """Let a large JPEG's decoder shrink it, and refuse any other image that is too large."""
+    width, height = image.size
+    if width * height <= FULL_PIXELS:
+        return
+    if image.format in ("JPEG", "MPO"):
+        factor = math.sqrt(width * height / FULL_PIXELS)
+        # A draft never goes below the size that is asked for: ask for what the
+        # next power of two gives.
+        scale = 2 ** math.ceil(math.log2(factor))
+        image.draft(None, (width // scale, height // scale))
+        # A progressive one is kept whole in memory, as coefficients, at any scale.
+        if not image.info.get("progressive"):
+            width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{width} x {height} pixels are more than the {MAX_PIXELS / 1e6:.0f} million allowed"
+        )
+
+
+def _reduce(image: Image.Image) -> Image.Image:
+    factor = 1
+    while math.ceil(image.width / factor) * math.ceil(image.height / factor) > FULL_PIXELS:
+        factor += 1
+    if factor == 1:
+        return image
+    if image.mode in ("1", "P", "PA") or image.mode.startswith("I;16"):
+        # These have no mean of pixels: every n-th one, then.
+        size = (math.ceil(image.width / factor), math.ceil(image.height / factor))
+        return image.resize(size, Image.Resampling.NEAREST)
+    return image.reduce(factor)
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    try:
+        number = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # damaged side information says nothing about the pixels
+        return None
+    return _TURNS.get(number) if isinstance(number, int) else None
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode:
         return image
     if image.mode in _DEEP_MODES:
         # Pillow would clip 16 bits to 255, which leaves white.
-        values = np.asarray(image).astype(np.float64)
-        if values.max(initial=0) > 255 or image.mode != "I":
-            values = values * (255 / _FULL_16_BIT)
-        image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+        values = np.asarray(image)
+        if image.mode != "I" or values.max(initial=0) > 255:
+            values = (values.clip(0, _FULL_16_BIT).astype(np.uint32) + 128) // 257
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no known range; store them as 8 or 16 bits")
     elif image.mode == "P" and "transparency" in image.info:

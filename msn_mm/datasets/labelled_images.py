@@ -18,6 +18,9 @@ from msn_mm.datasets.evaluation_images import EvaluationImages, Transform
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
 
+# Times the short side: no more of an image's long side enters its central square.
+_LONGEST = 32
+
 
 @DATASETS.register_module()
 class LabelledImages(Dataset):
@@ -160,6 +163,8 @@ class EvalCrop:
         pixels = as_pixels(results, self.channels)
         image = Image.fromarray(pixels if self.channels == 3 else pixels[..., 0])
         if self.size is not None:
+            if self.resize_mode == "short" and self.crop is not None:
+                image = _shorten(image)
             image = V.resize(image, self.size, interpolation=self.interpolation)
         if self.crop is not None:
             if min(image.size) < self.crop:
@@ -169,3 +174,16 @@ class EvalCrop:
                 )
             image = V.center_crop(image, [self.crop, self.crop])
         return torch.from_numpy(np.ascontiguousarray(to_array(image).transpose(2, 0, 1)))
+
+
+def _shorten(image: Image.Image) -> Image.Image:
+    """Cut a strip to the middle that a central square is taken from, with room to spare.
+
+    Resized whole, 30,000 x 3 pixels would take gigabytes.
+    """
+    width, height = image.size
+    longest = _LONGEST * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))

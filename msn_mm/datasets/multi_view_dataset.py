@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from msn_mm.datasets.decode import UnreadableImageError
+from msn_mm.datasets.decode import UnreadableImageError, printable
 from msn_mm.datasets.keys import REPLACEMENT_STREAM, SampleKey
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
@@ -99,4 +99,4 @@ class MultiViewDataset(Dataset):
 def _describe(error: OSError, sample: dict[str, Any], index: int) -> tuple[str, str]:
     if isinstance(error, UnreadableImageError):
         return error.path, error.reason
-    return str(sample.get("img_path", f"number {index}")), str(error)
+    return printable(str(sample.get("img_path", f"number {index}"))), str(error)

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
+from msn_mm.convert.torch_file import read_tensor_file
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import is_safetensors
 
 # When a checkpoint was saved (seconds since 1970), beside MMEngine's own ``meta``.
 SAVED_AT = "saved_at"
@@ -84,6 +86,11 @@ def from_plain(value: Any) -> Any:
         kind = OrderedDict if isinstance(value, OrderedDict) else dict
         return kind((k, from_plain(v)) for k, v in value.items())
     return value
+
+
+# What an exact continuation needs of a checkpoint.
+_TRAINING_STATE = ("state_dict", "meta", "message_hub")
+_NO_STATE = "it holds no training state; start a new training from its weights with --load-from"
 
 
 @dataclass(frozen=True)
@@ -164,20 +171,24 @@ def _examine(path: Path) -> _Candidate:
     saved_at = 0.0
     try:
         saved_at = path.stat().st_mtime
+        if is_safetensors(path):
+            return _Candidate(path, saved_at, 0, _NO_STATE)
         if not zipfile.is_zipfile(path):
             # the archive's directory is written last
             return _Candidate(path, saved_at, 0, "it was not written to its end")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content, _ = read_tensor_file(path)
+        if not all(isinstance(content[key], Mapping) for key in _TRAINING_STATE):
+            return _Candidate(path, saved_at, 0, _NO_STATE)
         meta = content["meta"]
         epoch, progress = int(meta["epoch"]), int(meta["iter"])
         saved_at = float(meta.get(SAVED_AT, saved_at))
     except (KeyError, TypeError, AttributeError):
-        return _Candidate(path, saved_at, 0, "it holds no state of a training")
+        return _Candidate(path, saved_at, 0, _NO_STATE)
     except Exception as error:  # any byte may be wrong, so any reader's error may come
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return _Candidate(path, saved_at, 0, f"it cannot be read ({reason})")
-    if epoch < 0 or progress < 0 or "state_dict" not in content:
-        return _Candidate(path, saved_at, 0, "it holds no state of a training")
+    if epoch < 0 or progress < 0:
+        return _Candidate(path, saved_at, 0, _NO_STATE)
     return _Candidate(path, saved_at, progress, None)
 
 

@@ -15,11 +15,17 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from msn_mm.engine.launch_checks import check_alone, check_place, check_step
 from msn_mm.errors import UserError
+from msn_mm.utils.lost_process import join_failure, telling_lost_process
 
 LAUNCHERS = ("none", "pytorch", "slurm")
-# A rank may wait for another that evaluates alone; a dead rank must still end the run.
-TIMEOUT_S = 1800.0
+# A rank may wait for another that evaluates or saves alone; one that died without
+# a word (its machine lost power) must still end the run. gloo's own default is
+# 30 minutes, NCCL's 10.
+TIMEOUT_S = 900.0
+# How long the processes of a launch wait for each other to come.
+JOIN_S = 300.0
 # Newer releases of torch have given the argument a new name and warn of the old one.
 _BUFFERS = (
     "forward_sync_buffers"
@@ -68,18 +74,16 @@ def init_distributed(launcher: str, timeout_s: float = TIMEOUT_S) -> World:
             fails instead of waiting on.
 
     Raises:
-        UserError: when the environment does not belong to the launcher, or a
-            machine with GPUs was given more processes than it has GPUs.
+        UserError: when the environment does not belong to the launcher, its
+            numbers contradict each other, a machine with GPUs was given more
+            processes than it has GPUs, the port is taken, or the other processes
+            do not come.
     """
     if launcher not in LAUNCHERS:
         raise UserError(f"launcher must be one of {', '.join(LAUNCHERS)}, not '{launcher}'")
     gpus = torch.cuda.device_count()
     if launcher == "none":
-        if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError(
-                f"torchrun started {os.environ['WORLD_SIZE']} processes, but each would train "
-                "alone: add --launcher pytorch"
-            )
+        check_alone(os.environ)
         return World(device=torch.device("cuda", 0) if gpus else torch.device("cpu"))
     if launcher == "slurm":
         os.environ.update(slurm_environment(os.environ))
@@ -89,23 +93,61 @@ def init_distributed(launcher: str, timeout_s: float = TIMEOUT_S) -> World:
             f"--launcher {launcher}, but the environment has no {missing[0]}: start with "
             "tools/dist_train.sh CONFIG NPROC (it calls torchrun)"
         )
-    size, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
-    local_rank = int(os.environ["LOCAL_RANK"])
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank + 1))
+    size, rank, local_rank, local_size = check_place(os.environ)
     device = choose_device(
         local_rank, local_size, gpus, own_gpu="SLURM_GPUS_PER_TASK" in os.environ
     )
     if not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        _join(size, rank, device, timeout_s)
+    return World(size, rank, local_rank, device)
+
+
+def _join(size: int, rank: int, device: torch.device, timeout_s: float) -> None:
+    """Meet the other processes and make the process group, its timeouts set explicitly.
+
+    Processes come within minutes of each other or not at all, so the meeting
+    has a shorter wait of its own.
+    """
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    wait_s = min(timeout_s, JOIN_S)
+    try:
+        meeting = dist.rendezvous("env://", rank, size, timeout=timedelta(seconds=wait_s))
+        store, rank, size = next(meeting)
+        store.set_timeout(timedelta(seconds=timeout_s))
         dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
+            "nccl" if on_gpu else "gloo",
+            store=dist.PrefixStore(f"msn_mm/{_attempt(os.environ)}", store),
             rank=rank,
             world_size=size,
             timeout=timedelta(seconds=timeout_s),
-            device_id=device if device.type == "cuda" else None,
+            device_id=device if on_gpu else None,
         )
-    return World(size, rank, local_rank, device)
+    except (ValueError, RuntimeError) as error:
+        address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+        if not address or not port:
+            name = "MASTER_PORT" if address else "MASTER_ADDR"
+            raise UserError(
+                f"the environment has no {name}: start with tools/dist_train.sh CONFIG NPROC, or "
+                "set it to that of the machine with rank 0"
+            ) from error
+        line = join_failure(error, address, port, wait_s)
+        if line is not None:
+            raise UserError(line) from error
+        with telling_lost_process(rank, size):
+            raise
+
+
+def _attempt(environ: Mapping[str, str]) -> str:
+    """Return a word that the keys of this start of the processes begin with.
+
+    torchrun's store outlives its processes and still holds the addresses of
+    those that died (pytorch/pytorch#135712). Over several machines the count of
+    restarts may differ, so msn_mm.utils.torchrun gives each start its own store.
+    """
+    one = environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one else "0"
 
 
 def choose_device(
@@ -141,7 +183,7 @@ def slurm_environment(environ: Mapping[str, str]) -> dict[str, str]:
     meet; ``MASTER_ADDR`` and ``MASTER_PORT`` that are set already stay.
 
     Raises:
-        UserError: outside of a Slurm step.
+        UserError: outside of a Slurm step, or in one with another number of tasks.
     """
     needed = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
     missing = [name for name in needed if name not in environ]
@@ -150,6 +192,7 @@ def slurm_environment(environ: Mapping[str, str]) -> dict[str, str]:
             f"--launcher slurm, but the environment has no {missing[0]}: start with "
             "tools/slurm_train.sh PARTITION JOB CONFIG (it calls srun)"
         )
+    check_step(environ)
     found = {
         "RANK": environ["SLURM_PROCID"],
         "WORLD_SIZE": environ["SLURM_NTASKS"],

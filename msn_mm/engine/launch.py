@@ -12,17 +12,23 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
+from msn_mm.convert.source import read_source
 from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
+from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
+from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 from msn_mm.utils.config_files import resolve_config_path
+from msn_mm.utils.lost_process import telling_lost_process
 
 _RUNNERS_BUILT = itertools.count(1)
 _EVALUATION = ("val_dataloader.", "test_dataloader.")
@@ -112,6 +118,7 @@ def build_runner(
     amp: bool = False,
     seed: int | None = None,
     deterministic: bool = False,
+    load_from: str | Path | None = None,
 ) -> Runner:
     """Resolve a config for this machine and build its runner.
 
@@ -128,6 +135,8 @@ def build_runner(
         amp: train in bfloat16 where that is safe (autocast).
         seed: overrides the config's seed.
         deterministic: ask torch for deterministic algorithms.
+        load_from: a checkpoint of any known format to start from (file, directory or
+            address); default: the config's ``load_from``.
 
     Raises:
         UserError: for every mistake in the config, the launch or the
@@ -158,6 +167,7 @@ def build_runner(
         check_schedules(cfg)
     if amp:
         _use_amp(cfg)
+    notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
         if seed is not None:
@@ -166,20 +176,29 @@ def build_runner(
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
+    if resume and load_from is not None:
+        raise UserError("--load-from starts a training and --resume goes on with one: give one")
+    if load_from is not None:
+        cfg.load_from, cfg.resume = str(load_from), False
+    resume, said = resume_of_restart(cfg.work_dir, resume)
+    notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
+    _use_stop_signals(cfg)
     if resume:
-        checkpoint, skipped = find_resumable(cfg.work_dir, None if resume is True else Path(resume))
+        asked = None if resume is True else Path(resume)
+        checkpoint, skipped = find_resumable(cfg.work_dir, asked)
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
 
+    _use_starting_weights(cfg)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
     number = next(_RUNNERS_BUILT)
     if number > 1 and not cfg.get("experiment_name"):
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
-        runner = Runner.from_cfg(cfg)
+        runner = runner_class(cfg).from_cfg(cfg)
     keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)
@@ -200,7 +219,7 @@ def train(runner: Runner) -> None:
             f"the data set has {len(loader.dataset)} images, fewer than one batch: give more "
             "images or set a smaller global_batch_size"
         )
-    with config_mistakes():
+    with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
 
 
@@ -232,9 +251,28 @@ def _use_safe_checkpoints(cfg: Config) -> None:
     cfg.default_hooks = hooks
 
 
+def _use_stop_signals(cfg: Config) -> None:
+    """Save and stop when a scheduler asks, unless the config says how or switches it off."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    hooks.setdefault("stop_signal", ConfigDict(type=StopSignalHook.__name__))
+    cfg.default_hooks = hooks
+
+
 def _use_exact_loop(cfg: Config) -> None:
     """Train epochs by the loop that resumes anywhere, unless the config names another."""
     loop = cfg.get("train_cfg")
     if loop is not None and "type" not in loop and loop.get("by_epoch", True):
         loop.pop("by_epoch", None)
         loop["type"] = ExactEpochLoop.__name__
+
+
+def _use_starting_weights(cfg: Config) -> None:
+    """Let a checkpoint of any format be what a training starts from."""
+    source = cfg.get("load_from")
+    if source is None or cfg.get("resume") or cfg.get("optim_wrapper") is None:
+        return
+    read_source(source)  # a wrong path is told before data and model are built
+    cfg.custom_hooks = [
+        *(cfg.get("custom_hooks") or []),
+        ConfigDict(type=StartingWeightsHook.__name__),
+    ]

@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.runner import Runner
 
 from msn_mm.engine.checkpointing import find_resumable
+from msn_mm.engine.hooks.non_finite_steps_hook import NonFiniteStepsHook
+from msn_mm.engine.hooks.unreadable_images_hook import UnreadableImagesHook
 from msn_mm.errors import UserError
 from msn_mm.utils.results import write_results
 
@@ -30,6 +32,18 @@ def last_scalars(runner: Runner) -> dict[str, float]:
     return found
 
 
+def _troubles(runner: Runner) -> dict[str, float]:
+    """Return what went wrong and was survived: counts of the whole run, zeros included."""
+    counts: dict[str, float] = {}
+    for hook in runner.hooks:
+        if isinstance(hook, UnreadableImagesHook):
+            counts["unreadable_images"] = hook.total
+            counts["unreadable_files"] = len(hook.named)
+        elif isinstance(hook, NonFiniteStepsHook):
+            counts["skipped_steps"] = hook.total
+    return counts
+
+
 def report_training(
     runner: Runner, config: Path, options: Mapping[str, Any], seconds: float
 ) -> str:
@@ -45,7 +59,7 @@ def report_training(
         A table of the last scalars, and where everything lies.
     """
     out = Path(runner.work_dir)
-    metrics = last_scalars(runner)
+    metrics = {**last_scalars(runner), **_troubles(runner)}
     try:
         checkpoint: Path | None = find_resumable(out)[0]
     except UserError:  # a config may switch checkpoints off

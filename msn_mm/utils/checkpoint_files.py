@@ -75,7 +75,7 @@ def check_checkpoint_file(path: Path) -> FileKind:
         return FileKind.ZIP
     if start.startswith(_PICKLE):
         return FileKind.PICKLE
-    if len(start) > 8 and start[8:9] == b"{":
+    if _begins_safetensors(start):
         return FileKind.SAFETENSORS
     if start.startswith(_LFS):
         raise UserError(f"'{path}' is not a whole checkpoint but a pointer to one: git lfs pull")
@@ -84,6 +84,18 @@ def check_checkpoint_file(path: Path) -> FileKind:
     raise UserError(
         f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
     )
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether there is a file that begins as safetensors do, whatever its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _begins_safetensors(file.read(9))
+
+
+def _begins_safetensors(start: bytes) -> bool:
+    return len(start) > 8 and start[8:9] == b"{"
 
 
 def find_weights(directory: Path) -> Path:

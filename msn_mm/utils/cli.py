@@ -48,7 +48,7 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
         line = " ".join(str(error).split())
         if _speaks_first(line):
             print(f"error: {line}", file=sys.stderr, flush=True)
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         if _local_rank() == 0:
             print("interrupted", file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from mmengine.registry import DefaultScope
 
 from msn_mm.engine.batch import BatchPlan, apply_batch, resolve_batch
 from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.fsdp.settle import WRAPPER
+from msn_mm.engine.fsdp.units import whole_at_once
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS, SCOPE
@@ -84,8 +86,17 @@ def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
         checkpointing = bool(getattr(backbone, "checkpointing", False))
         head = getattr(model, "head", torch.nn.Module())
         flops = train_flops(shape, views, linear_flops(head), checkpointing)
+        sharded = processes > 1 and (cfg.get("model_wrapper_cfg") or {}).get("type") == WRAPPER
         memory = predict_memory(
-            shape, views, head, batch, trained, target, amp=amp, checkpointing=checkpointing
+            shape,
+            views,
+            head,
+            batch,
+            trained,
+            target,
+            amp=amp,
+            checkpointing=checkpointing,
+            whole=whole_at_once(model) if sharded else None,
         )
     else:
         notes.append("tokens, FLOPs and memory are worked out for MaskedViT backbones only")

@@ -1,23 +1,102 @@
 """torchrun that ends as its processes end: a user's mistake stays one line.
 
 torchrun answers every failed process with a report and a traceback of its own.
-When the processes ended with the status of a user's mistake they have told it
-already, so this passes the status on in silence.
+When a process ended with the status of a user's mistake it has told it already,
+so this passes the status on in silence. A process that a signal ended could say
+nothing, so it is named here. With restarts left, a death is answered by a
+restart; a mistake is not, as it would only come back.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import socket
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from torch.distributed import DistError
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.launcher import api as launcher
 from torch.distributed.run import get_args_parser, run
 
 from msn_mm.utils.cli import INTERRUPTED_STATUS, USER_ERROR_STATUS
+from msn_mm.utils.lost_process import LOST_STATUS, join_failure
 
-_TOLD = (USER_ERROR_STATUS, INTERRUPTED_STATUS)
+# Seconds since the epoch at which this launch began; its processes inherit it.
+LAUNCHED_AT = "MSN_MM_LAUNCHED_AT"
+# A process that a signal asked to save and stop has said so, and is not to be restarted.
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+_MISTAKE = (USER_ERROR_STATUS, INTERRUPTED_STATUS, *_STOPPED)
+_TOLD = (*_MISTAKE, LOST_STATUS)
+# torch's own wait for the machines of a launch.
+_JOIN_S = 900.0
+# Shorter than torchrun's wait between SIGTERM and SIGKILL.
+_GRACE_S = 15.0
+
+
+class TellingAgent(LocalElasticAgent):
+    """torch's agent that names the processes a signal ended, and restarts no mistake."""
+
+    def _monitor_workers(self, worker_group: Any) -> Any:
+        result = super()._monitor_workers(worker_group)
+        if result.is_failed():
+            # A survivor that has to be killed in the end is counted much later than the first.
+            first = min(failure.timestamp for failure in result.failures.values())
+            statuses = {
+                rank: failure.exitcode
+                for rank, failure in result.failures.items()
+                if failure.timestamp - first < _GRACE_S
+            }
+            if any(status in _MISTAKE for status in statuses.values()):
+                self._remaining_restarts = 0
+            size = worker_group.workers[0].world_size
+            left = self._remaining_restarts
+            for line in death_lines(statuses, size, socket.gethostname()):
+                print(f"error: {line}", file=sys.stderr, flush=True)
+            if left:
+                again = "1 restart" if left == 1 else f"{left} restarts"
+                print(f"starting all processes again ({again} left)", file=sys.stderr, flush=True)
+        return result
+
+
+def death_lines(statuses: Mapping[int, int], size: int, host: str) -> list[str]:
+    """Return a line for each process that a signal ended before torchrun ended the others.
+
+    Args:
+        statuses: exit status by rank, as :mod:`subprocess` gives it: ``-n`` for signal n.
+        size: number of processes of the run.
+        host: this machine's name.
+    """
+    deaths = {rank: -status for rank, status in statuses.items() if status < 0}
+    # torchrun ends the survivors by SIGTERM, and by SIGKILL those that stay.
+    failed = [status for status in statuses.values() if status > 0 and status not in _TOLD]
+    own = {rank: number for rank, number in deaths.items() if number != signal.SIGTERM}
+    if not own and not failed:
+        own = deaths
+    lines = []
+    for rank, number in sorted(own.items()):
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        hint = "; was memory short? (dmesg tells)" if number == signal.SIGKILL else ""
+        lines.append(f"rank {rank} of {size} on {host} was ended by {name}{hint}")
+    return lines
+
+
+def exit_status(statuses: Sequence[int]) -> int:
+    """Return the status of the whole: a mistake's first, then a signal's, then any other."""
+    for status in statuses:
+        if status in _MISTAKE:
+            return status
+    killed = [-status for status in statuses if status < 0 and -status != signal.SIGTERM]
+    if killed:
+        return 128 + killed[0]
+    return next((s for s in statuses if s > 0), 128 + int(signal.SIGTERM))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,20 +104,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     # Which process failed with which status is told below when it matters.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault(LAUNCHED_AT, repr(time.time()))
+    # SIGUSR1 too is passed on to the processes, which save and stop.
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+    if args.max_restarts and not args.standalone:
+        # One store for all starts would hand out the addresses of dead processes.
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    # torch has no setting for the agent's class: its launcher looks it up by this name.
+    launcher.LocalElasticAgent = TellingAgent  # type: ignore[misc]
     try:
         run(args)
     except ChildFailedError as error:
-        failures = [failure.exitcode for failure in error.failures.values()]
-        told = [status for status in failures if status in _TOLD]
-        if told:
-            return told[0]
-        print(error.format_msg(), file=sys.stderr)
-        return next((status for status in failures if status > 0), 1)
+        statuses = [failure.exitcode for failure in error.failures.values()]
+        if not any(status in _TOLD or status < 0 for status in statuses):
+            print(error.format_msg(), file=sys.stderr)
+        return exit_status(statuses)
+    except (DistError, RendezvousError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        address, port = _endpoint(args)
+        line = join_failure(cause, address, port, _JOIN_S)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return USER_ERROR_STATUS
     except SignalException as error:
         return 128 + int(error.sigval)
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
     return 0
+
+
+def _endpoint(args: Any) -> tuple[str, str]:
+    if args.rdzv_endpoint:
+        address, _, port = args.rdzv_endpoint.partition(":")
+        return address, port or "29400"
+    return args.master_addr, str(args.master_port)
 
 
 if __name__ == "__main__":

@@ -123,13 +123,15 @@ def predict_memory(
     target: int,
     amp: bool = False,
     checkpointing: bool = False,
+    whole: int | None = None,
 ) -> Memory:
     """Predict the bytes that training takes on one device.
 
     Weights, gradients, AdamW's moments and the target are fp32; autocast adds a
     bfloat16 copy of the weights. Activations are :func:`kept_bytes`; batches also lie on the
     device as uint8 and as fp32 pixels, and one pass holds its widest
-    intermediate three times.
+    intermediate three times. With ``whole`` the rest lies in shards over the
+    processes, and that many parameters, with their gradients, are whole at once.
     """
     size = batch.process_batch
     pixels, widest = 0, 0
@@ -138,9 +140,18 @@ def predict_memory(
         pixels += images * view.patches * shape.patch_numbers * (FLOAT + 1)
         widest = max(widest, images * view.tokens * shape.hidden * (BFLOAT if amp else FLOAT))
     kept = kept_bytes(shape, views, head, size, amp, checkpointing)
+    activations = kept + pixels + 3 * widest
+    if whole is not None:
+        share = -(-trained // batch.world_size)
+        return Memory(
+            parameters=(share + -(-target // batch.world_size) + whole) * FLOAT,
+            gradients=(share + whole) * FLOAT,
+            optimizer=2 * share * FLOAT,
+            activations=activations,
+        )
     return Memory(
         parameters=(trained + target) * (FLOAT + (BFLOAT if amp else 0)),
         gradients=trained * FLOAT * (2 if batch.world_size > 1 else 1),
         optimizer=2 * trained * FLOAT,
-        activations=kept + pixels + 3 * widest,
+        activations=activations,
     )

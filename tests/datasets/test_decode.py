@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from msn_mm.datasets import UnreadableImageError
+from msn_mm.datasets import UnreadableImageError, decode
 from msn_mm.datasets.decode import as_pixels, read_image
 from msn_mm.errors import UserError
 
@@ -102,6 +103,101 @@ def test_a_bomb_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(UnreadableImageError, match="exceeds limit"):
         read_image(save(tmp_path / "a.png", "RGB"))
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return small.repeat(8, axis=0).repeat(8, axis=1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg", "a.tif"])
+def test_a_large_image_is_read_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(decode, "FULL_PIXELS", 2500)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 200 * 128)
+    pixels = noise(128, 192)
+    options = {"progressive": True} if name.startswith("progressive") else {}
+    if name.endswith("jpg"):
+        options["quality"] = 95
+    Image.fromarray(pixels).save(tmp_path / name, **options)
+    read = read_image(tmp_path / name)
+    assert read.shape == (32, 48, 3)  # a third of the sides were 43 x 64 = 2752 pixels
+    expected = pixels.reshape(32, 4, 48, 4, 3).mean((1, 3))
+    assert np.abs(read - expected).mean() < 10  # colours lie at half the resolution in JPEG
+
+
+def test_beyond_the_limit_only_a_baseline_jpeg_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "FULL_PIXELS", 2500)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 10000)
+    image = Image.fromarray(noise(128, 192))
+    image.save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (32, 48, 3)
+    for name, options in (("a.png", {}), ("p.jpg", {"progressive": True}), ("a.gif", {})):
+        image.save(tmp_path / name, **options)
+        with pytest.raises(UnreadableImageError, match=r"192 x 128 pixels are more than"):
+            read_image(tmp_path / name)
+
+
+def test_large_palettes_and_16_bits_are_read_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "FULL_PIXELS", 2500)
+    pixels = noise(128, 192)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "deep.png", 1)[::2, ::2], pixels[::8, ::8, :1]
+    )
+    Image.fromarray(pixels).quantize(256).save(tmp_path / "p.png")
+    assert read_image(tmp_path / "p.png").shape == (32, 48, 3)
+
+
+def test_an_animation_gives_its_first_picture(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (20, 10), colour) for colour in (RED, (0, 0, 255))]
+    for name in ("a.gif", "a.webp", "a.png", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        pixels = read_image(tmp_path / name)
+        assert pixels.shape == (10, 20, 3) and np.abs(pixels.astype(int) - RED).max() <= 8
+
+
+def test_content_counts_and_not_the_name_and_no_program_is_started(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", "RGB").rename(tmp_path / "really_png.jpg")
+    assert read_image(tmp_path / "really_png.jpg").shape == (10, 20, 3)
+    Image.new("RGB", (20, 10), RED).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "script.jpg")
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        read_image(tmp_path / "script.jpg")
+
+
+def test_damaged_exif_leaves_the_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (20, 10), RED).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(path).shape == (10, 20, 3)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_every_orientation(tmp_path: Path, number: int, name: str) -> None:
+    grey = np.zeros((16, 32), dtype=np.uint8)
+    grey[:8, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = number
+    Image.fromarray(grey).save(tmp_path / name, exif=exif)
+    with Image.open(tmp_path / name) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(read_image(tmp_path / name, 1)[..., 0], expected)
+
+
+def test_odd_names_are_told_on_one_line_of_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"bad\xff\n name\t\xc3\xa9 \xe2\x80\xae.jpg")
+    with pytest.raises(UnreadableImageError) as caught:
+        read_image(tmp_path / name)
+    error = caught.value
+    assert error.path == str(tmp_path / r"bad\xff\n name\té \u202e.jpg")
+    assert str(error).encode() and "\n" not in str(error)
 
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:

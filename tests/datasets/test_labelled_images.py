@@ -121,3 +121,18 @@ def test_damaged_or_unlabelled_images_are_refused(tmp_path: Path) -> None:
     data = LabelledImages({**support, "labels": "none"}, support, EvalCrop(None, None))
     with pytest.raises(UserError, match="gives no labels"):
         data[1]
+
+
+def test_a_strip_costs_no_more_than_its_middle() -> None:
+    pixels = np.zeros((3, 30_000, 3), dtype=np.uint8)
+    pixels[:, 14_990:15_010] = 200
+    view = EvalCrop(resize=256, crop=224)({"img": pixels})
+    assert view.shape == (3, 224, 224) and int(view.min()) == 200
+    view = EvalCrop(resize=256, crop=224)({"img": pixels.transpose(1, 0, 2)})
+    assert int(view.min()) == 200
+    # An image that is merely long is resized whole.
+    long = np.random.default_rng(0).integers(0, 256, (20, 600, 3), dtype=np.uint8)
+    resized = v2.functional.resize(Image.fromarray(long), [32])
+    expected = v2.functional.center_crop(resized, [32, 32])
+    got = EvalCrop(resize=32, crop=32)({"img": long})
+    np.testing.assert_array_equal(got, np.asarray(expected).transpose(2, 0, 1))

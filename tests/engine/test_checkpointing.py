@@ -28,7 +28,8 @@ NOW = 10**9
 def save(path: Path, age: int = 0, torn: bool = False, iteration: int = 0, copied: int = 0) -> Path:
     """A checkpoint saved ``age`` seconds ago, its file that many seconds younger when copied."""
     meta = {"epoch": 1, "iter": iteration, SAVED_AT: float(NOW - age)}
-    torch.save({"meta": meta, "state_dict": {"weight": torch.arange(1000)}}, path)
+    state = {"weight": torch.arange(1000)}
+    torch.save({"meta": meta, "state_dict": state, "message_hub": {}}, path)
     if torn:
         path.write_bytes(path.read_bytes()[:-200])
     os.utime(path, (NOW - age + copied,) * 2)
@@ -135,7 +136,7 @@ def test_one_wrong_byte_anywhere_is_found(tmp_path: Path) -> None:
 def test_weights_alone_are_no_training_state(tmp_path: Path) -> None:
     path = tmp_path / "epoch_1.pth"
     torch.save({"state_dict": {"weight": torch.ones(2)}}, path)
-    with pytest.raises(UserError, match="no use: it holds no state of a training"):
+    with pytest.raises(UserError, match="no use: it holds no training state"):
         find_resumable(tmp_path, path)
 
 

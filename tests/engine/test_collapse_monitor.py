@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook, Reading, diagnose
+from msn_mm.errors import UserError
 from tests.helpers import run, tiny_digits
 
 HEALTHY = Reading(0.6, 0.98, 60, 64, 0.9, 20.0, 22.0)
@@ -84,6 +85,9 @@ def test_a_healthy_run_is_left_in_peace_and_logged(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     cfg = short({}, **{"optim_wrapper.optimizer.lr": 1e30})
+    with pytest.raises(UserError, match="10 steps in a row were not finite, the first at"):
+        run(cfg, tmp_path / "guarded")
+    cfg.default_hooks.pop("non_finite_steps")
     with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         run(cfg, tmp_path)
 

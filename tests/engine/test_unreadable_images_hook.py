@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def test_the_run_fails_above_the_share(tmp_path: Path) -> None:
     root = folder(tmp_path / "images", 100, 8)
     with pytest.raises(UserError, match=r"more than the 5 % allowed; the first is .*not an image"):
         run(root, tmp_path / "work", epochs=1)
-    run(root, tmp_path / "work2", epochs=1, max_share=0.2)
+    run(root, tmp_path / "work2", epochs=1, max_bad_fraction=0.2)
 
 
 class _Recorder:
@@ -125,7 +126,7 @@ def test_within_an_epoch_only_a_share_beyond_doubt_stops_the_run() -> None:
 
 
 def test_a_file_is_named_at_its_first_appearance_only(caplog: pytest.LogCaptureFixture) -> None:
-    hook = UnreadableImagesHook(max_share=1.0)
+    hook = UnreadableImagesHook(max_bad_fraction=1.0)
     runner: Any = _Recorder()
     hook.before_train_epoch(runner)
     with caplog.at_level(logging.WARNING):
@@ -145,7 +146,7 @@ def test_few_images_are_judged_at_the_end_of_the_epoch() -> None:
 
 
 def test_each_epoch_is_judged_by_itself() -> None:
-    hook = UnreadableImagesHook(max_share=0.5)
+    hook = UnreadableImagesHook(max_bad_fraction=0.5)
     runner: Any = _Recorder()
     hook.before_train_epoch(runner)
     hook.after_train_iter(runner, 0, data(100, 0))
@@ -165,7 +166,7 @@ def test_counts_and_names_come_from_all_ranks(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(module, "get_world_size", lambda: 2)
     monkeypatch.setattr(module, "all_gather_object", gather)
-    hook = UnreadableImagesHook(interval=2, max_share=0.5)
+    hook = UnreadableImagesHook(interval=2, max_bad_fraction=0.5)
     runner: Any = _Recorder()
     hook.before_train_epoch(runner)
     hook.after_train_iter(runner, 0, data(9, 1))
@@ -175,7 +176,27 @@ def test_counts_and_names_come_from_all_ranks(monkeypatch: pytest.MonkeyPatch) -
     assert (hook.seen, hook.bad, set(hook.named)) == (30, 2, {"0.jpg", "other.jpg"})
 
 
-@pytest.mark.parametrize("arguments", [{"max_share": 1.5}, {"interval": 0}])
+def test_counts_and_names_go_on_after_a_resume(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "get_world_size", lambda: 2)
+    monkeypatch.setattr(module, "all_gather_object", lambda part: [part])
+    runner: Any = _Recorder()
+    hook = UnreadableImagesHook(interval=2, max_bad_fraction=0.5)
+    for step in range(3):
+        hook.after_train_iter(runner, step, data(9, 1, start=step))
+    resumed = UnreadableImagesHook(interval=2, max_bad_fraction=0.5)
+    resumed.before_train_epoch(runner)
+    resumed.load_state_dict(copy.deepcopy(hook.state_dict()))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        resumed.after_train_iter(runner, 3, data(9, 1))
+    assert (resumed.seen, resumed.bad, resumed.total) == (40, 4, 4)
+    assert list(resumed.named) == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [text.split(":")[0] for text in caplog.messages] == ["unreadable image 2.jpg"]
+
+
+@pytest.mark.parametrize("arguments", [{"max_bad_fraction": 1.5}, {"interval": 0}])
 def test_impossible_settings(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         UnreadableImagesHook(**arguments)

@@ -5,6 +5,7 @@ default_scope = "msn_mm"
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
+    non_finite_steps=dict(type="NonFiniteStepsHook", max_in_a_row=10),
 )
 visualizer = dict(
     type="Visualizer",

@@ -27,6 +27,6 @@ train_cfg = dict(by_epoch=True, max_epochs=800)
 custom_hooks = [
     dict(type="EMAHook", momentum=0.996, end_momentum=1.0),
     dict(type="CollapseMonitorHook"),
-    dict(type="UnreadableImagesHook", max_share=0.05),
+    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
     dict(type="ThroughputHook"),
 ]

@@ -31,6 +31,6 @@ param_scheduler = [
 custom_hooks = [
     dict(type="EMAHook", momentum=0.996, end_momentum=0.9992),
     dict(type="CollapseMonitorHook"),
-    dict(type="UnreadableImagesHook", max_share=0.05),
+    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
     dict(type="ThroughputHook"),
 ]

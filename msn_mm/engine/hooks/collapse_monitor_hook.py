@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -57,6 +59,10 @@ def diagnose(reading: Reading) -> dict[str, str]:
     return troubles
 
 
+def _is_finite(values: Tensor) -> bool:
+    return bool(values.isfinite().all())
+
+
 @HOOKS.register_module()
 class CollapseMonitorHook(Hook):
     """Log how spread out predictions and representations are, and warn of collapse.
@@ -78,7 +84,8 @@ class CollapseMonitorHook(Hook):
 
     Raises:
         ValueError: If interval or window is below 1, or grace outside [0, 1].
-        FloatingPointError: During training, when the loss is not finite.
+        FloatingPointError: During training, when all of a window's losses are not
+            finite and no guard skips such steps (:class:`NonFiniteStepsHook`).
     """
 
     priority = "BELOW_NORMAL"
@@ -96,6 +103,22 @@ class CollapseMonitorHook(Hook):
         self._previous: set[str] = set()
         self._best_rank = 0.0
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to log and warn as this one would."""
+        recent = self._recent if get_rank() == 0 else ()  # the first process alone logs
+        return {
+            "announced": sorted(self.announced),
+            "previous": sorted(self._previous),
+            "best_rank": self._best_rank,
+            "recent": [{name: value.cpu() for name, value in seen.items()} for seen in recent],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self.announced, self._previous = set(state["announced"]), set(state["previous"])
+        self._best_rank = state["best_rank"]
+        self._recent = deque(map(dict, state["recent"]), maxlen=self.window)
 
     def after_train_iter(
         self,
@@ -118,14 +141,17 @@ class CollapseMonitorHook(Hook):
             self._recent.clear()
 
     def _check(self, runner: Runner) -> None:
-        stack = {key: [seen[key] for seen in self._recent] for key in self._recent[-1]}
-        loss = float(torch.stack(stack["loss"]).mean())
-        if not math.isfinite(loss):
+        sound = [seen for seen in self._recent if all(map(_is_finite, seen.values()))]
+        if not sound and getattr(runner.optim_wrapper, "guard", None) is not None:
+            return  # the guard skips such steps, and it knows how many are too many
+        if not sound:
+            loss = float(self._recent[-1]["loss"])
             raise FloatingPointError(
                 f"the loss is {loss} at iteration {runner.iter + 1}: the run has diverged. Lower "
                 "the learning rate, raise the mask ratio, or clip gradients "
                 "(--cfg-options optim_wrapper.clip_grad.max_norm=3.0)"
             )
+        stack = {key: [seen[key] for seen in sound] for key in sound[-1]}
         mean_prediction = torch.stack(stack["mean_prediction"]).mean(0)
         representations = torch.cat(stack["representations"])
         ln_k = math.log(mean_prediction.numel())

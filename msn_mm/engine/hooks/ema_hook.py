@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.distributed import local_part
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
 from msn_mm.registry import HOOKS
 
@@ -58,14 +59,25 @@ class EMAHook(Hook):
             if sources.keys() != targets.keys():
                 odd = sorted(sources.keys() ^ targets.keys())
                 raise ValueError(f"source and target differ in parameters: {odd[:3]}")
-            self._sources += [sources[name].data for name in targets]
-            self._targets += [parameter.data for parameter in targets.values()]
+            # Source and target are sharded alike, so the parts of a process match.
+            self._sources += [local_part(sources[name].detach()) for name in targets]
+            self._targets += [local_part(parameter.detach()) for parameter in targets.values()]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         if not runner.optim_wrapper.should_update():
             return
+        # A step that was not taken moves no target.
+        skip = getattr(runner.optim_wrapper, "skipped", None)
+        if skip is not None and _on_host(skip):
+            if skip:
+                return
+            skip = None
         momentum = linear_momentum(runner.iter, runner.max_iters, self.momentum, self.end_momentum)
-        ema_update_(self._targets, self._sources, momentum)
+        ema_update_(self._targets, self._sources, momentum, skip)
         runner.message_hub.update_scalar("train/ema_momentum", momentum)
+
+
+def _on_host(flag: Tensor) -> bool:
+    return flag.device.type == "cpu"

@@ -4,23 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
+from torch.optim import Adagrad, Adam
 
+from msn_mm.engine.optim.finite_guard import FiniteGuard
 from msn_mm.registry import OPTIM_WRAPPERS
 
 
 @OPTIM_WRAPPERS.register_module()
 class GroupOptimWrapper(OptimWrapper):
-    """``OptimWrapper`` that leaves groups marked ``clip=False`` out of gradient clipping.
+    """``OptimWrapper`` that knows groups marked ``clip=False`` and can skip a step.
 
     The released MSN clips the encoder's gradients and not the prototypes'. The
     norm is kept as a tensor until the logger asks, so clipping costs no host
     synchronisation.
+
+    With a ``guard`` (:class:`msn_mm.engine.hooks.NonFiniteStepsHook` gives one)
+    a step whose loss or gradients are not finite leaves weights, moments and
+    batch-norm statistics bitwise as they were. On a CUDA device the host need
+    not know: torch's fused Adam, AdamW and Adagrad take the flag as it is.
+    Other optimizers wait for it there.
     """
+
+    guard: FiniteGuard | None = None
+
+    @property
+    def skipped(self) -> Tensor | None:
+        """Whether the last step was skipped, a scalar bool; ``None`` without a guard."""
+        return None if self.guard is None else self.guard.skipped
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Enter MMEngine's context, and show the guard what the forward pass moves and finds."""
+        guard = self.guard
+        if guard is not None and self._inner_count % self._accumulative_counts == 0:
+            guard.begin(model)
+        with super().optim_context(model):
+            yield
+        if guard is not None:
+            guard.watch(getattr(getattr(model, "module", model), "magnitudes", {}).items())
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Run the backward pass."""
+        if self.guard is not None:
+            self.guard.watch([("the loss", loss)])
+        super().backward(loss, **kwargs)
+
+    def step(self, **kwargs: Any) -> None:
+        """Clip and step, or leave everything as it was before the forward pass."""
+        if self.guard is None:
+            super().step(**kwargs)
+            return
+        skip = self.guard.judge()
+        if self._host_decides(skip):
+            if bool(skip):
+                self.guard.undo()
+            else:
+                super().step(**kwargs)
+            return
+        self.optimizer.grad_scale, self.optimizer.found_inf = None, skip.float()
+        try:
+            super().step(**kwargs)
+        finally:
+            del self.optimizer.grad_scale, self.optimizer.found_inf
+        self.guard.undo(skip)
+
+    def _host_decides(self, skip: Tensor) -> bool:
+        # Not SGD on the device: where its first step is skipped, its momentum
+        # stays uninitialised memory.
+        kinds = (Adam, Adagrad)  # AdamW is an Adam
+        takes_flag = isinstance(self.optimizer, kinds) and self.optimizer.defaults.get("fused")
+        return skip.device.type == "cpu" or not takes_flag
 
     def _clip_grad(self) -> None:
         parameters: list[Tensor] = [

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.masking import random_keep
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.models.readout import represent
@@ -84,6 +85,8 @@ class MSN(BaseModel):
         self.target_head = target_head.requires_grad_(False)
 
         self.diagnostics: dict[str, Tensor] = {}
+        # In the order of computation, to name what first was not finite.
+        self.magnitudes: dict[str, Tensor] = {}
 
     def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(source, target) modules whose parameters follow by moving average.
@@ -146,18 +149,25 @@ class MSN(BaseModel):
             representations, targets = self._encode(
                 inputs[TARGET], 0.0, self.target_backbone, self.target_head
             )
-        anchors = torch.cat(
-            [
-                self._encode(view, self.mask_ratio.get(name, 0.0), self.backbone, self.head)[1]
-                for name, view in inputs.items()
-                if name != TARGET
-            ]
-        )
+        encoded = [
+            self._encode(view, self.mask_ratio.get(name, 0.0), self.backbone, self.head)
+            for name, view in inputs.items()
+            if name != TARGET
+        ]
+        anchors = torch.cat([projections for _, projections in encoded])
         terms = self.loss_module.terms(anchors, targets, self.head.prototypes)
         self.diagnostics = {
             "representations": representations.detach(),
             "mean_prediction": terms.log_mean_prediction.detach().exp(),
             "targets": terms.targets,
+        }
+        self.magnitudes = {
+            "the views": magnitude(*(view["images"] for view in inputs.values())),
+            "the target's representations": magnitude(representations),
+            "the target's projections": magnitude(targets),
+            "the anchors' representations": magnitude(*(z for z, _ in encoded)),
+            "the anchors' projections": magnitude(anchors),
+            "the logits": magnitude(terms.targets, terms.log_mean_prediction),
         }
         return {
             **self.loss_module.weigh(terms),

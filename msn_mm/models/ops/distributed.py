@@ -14,6 +14,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def local_part(x: Tensor) -> Tensor:
+    """Return this process's part of a sharded tensor, in the same memory; any other as it is."""
+    return x.to_local() if hasattr(x, "to_local") else x
+
+
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

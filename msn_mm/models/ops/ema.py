@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+_PART = 2**23
+
 
 @torch.no_grad()
-def ema_update_(targets: Sequence[Tensor], sources: Sequence[Tensor], momentum: float) -> None:
+def ema_update_(
+    targets: Sequence[Tensor],
+    sources: Sequence[Tensor],
+    momentum: float,
+    skip: Tensor | None = None,
+) -> None:
     """Move each target towards its source in one fused call.
 
     ``target <- momentum * target + (1 - momentum) * source``
 
     Args:
         targets: Tensors to change in place.
-        sources: Tensors of the same shapes, in the same order.
-        momentum: Weight of the old value, in [0, 1]; 1 leaves the targets bitwise unchanged.
+        sources: Tensors of the same shapes, in the same order; finite.
+        momentum: Weight of the old value, in [0, 1]; 1 leaves the targets unchanged.
+        skip: Scalar bool on the tensors' device; where it is true, the targets
+            stay as they are. The host does not wait for it, at the cost of a
+            copy of at most some tens of megabytes at a time.
     """
     if momentum == 1.0:
         return
-    torch._foreach_lerp_(list(targets), list(sources), 1.0 - momentum)
+    if skip is None:
+        torch._foreach_lerp_(list(targets), list(sources), 1.0 - momentum)
+        return
+    weight = (1.0 - momentum) * skip.logical_not()
+    for part in _parts([tensor.numel() for tensor in targets]):
+        # The fused lerp takes a number as its weight, and a tensor would be
+        # read by the host to make one.
+        moves = torch._foreach_sub(list(sources[part]), list(targets[part]))
+        torch._foreach_mul_(moves, weight.to(moves[0].dtype))
+        torch._foreach_add_(list(targets[part]), moves)
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield runs of tensors of at most ``_PART`` elements together, or of a single larger one."""
+    start, elements = 0, 0
+    for k, size in enumerate(sizes):
+        if k > start and elements + size > _PART:
+            yield slice(start, k)
+            start, elements = k, 0
+        elements += size
+    if sizes:
+        yield slice(start, len(sizes))
 
 
 def linear_momentum(step: int, total_steps: int, start: float, end: float = 1.0) -> float:

@@ -1,0 +1,15 @@
+"""MSN ViT-H/14, mask 0.5: larger than any model of the paper.
+
+    tools/dist_train.sh configs/msn_vith14.py 8
+
+Mask and epochs are those of configs/msn_vitl16.py, whose views have nearly as
+many patches; nobody has published a training of this size.
+"""
+
+_base_ = ["./_base_/msn.py"]
+
+model = dict(
+    backbone=dict(name="vit_huge_patch14_224", checkpointing=True),
+    mask_ratio=dict(anchor=0.5),
+)
+train_cfg = dict(max_epochs=600)

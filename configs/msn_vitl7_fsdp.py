@@ -1,0 +1,10 @@
+"""MSN ViT-L/7 with weights, gradients and optimizer state in shards over all processes.
+
+    tools/dist_train.sh configs/msn_vitl7_fsdp.py 8 --amp
+
+Trains as configs/msn_vitl7.py does, and their checkpoints load in each other.
+"""
+
+_base_ = ["./msn_vitl7.py"]
+
+model_wrapper_cfg = dict(type="FullyShardedModel")

@@ -1,0 +1,1 @@
+"""Training whose weights, gradients and optimizer state lie in shards over all processes."""

@@ -1,0 +1,130 @@
+"""A rank dies: the run ends with a line that names it, or starts again and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from test_tools import ROOT, run
+from toy_training import write_config
+
+from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart
+from msn_mm.utils.lost_process import LostProcess, join_failure, telling_lost_process
+from msn_mm.utils.torchrun import death_lines, exit_status
+
+DIST = ("bash", ROOT / "tools" / "dist_train.sh")
+DIES = """
+custom_imports["imports"].append("dying_rank")
+custom_hooks.append(dict(type="DieHook", steps={steps}))
+train_cfg = dict(by_epoch=True, max_epochs=3)
+"""
+
+
+def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path) -> None:
+    config = write_config(tmp_path, DIES.format(steps=[5]))
+    begin = time.monotonic()
+    ended = run([*DIST, config, "2", "--out", "out"], tmp_path)
+    assert time.monotonic() - begin < 60
+    assert ended.returncode == 128 + signal.SIGKILL
+    line = f"error: rank 1 of 2 on {socket.gethostname()} was ended by SIGKILL"
+    told = [words for words in ended.stderr.splitlines() if words.startswith(line)]
+    assert len(told) == 1, ended.stderr
+    assert "ChildFailedError" not in ended.stderr
+    # What was saved before stays; the second epoch never ended.
+    saved = sorted(path.name for path in (tmp_path / "out").glob("*.pth"))
+    assert saved == ["epoch_1.pth"]
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_with_a_restart_left_the_run_goes_on_by_itself(tmp_path: Path) -> None:
+    config = write_config(tmp_path, DIES.format(steps=[5]))
+    ended = run([*DIST, config, "2", "--out", "out", "--max-restarts", "1"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "was ended by SIGKILL" in ended.stderr
+    assert "starting all processes again (1 restart left)" in ended.stderr
+    assert "restart 1: going on from epoch_1.pth" in ended.stdout
+    saved = torch.load(tmp_path / "out" / "epoch_3.pth", weights_only=True)
+    assert saved["meta"]["iter"] == 12
+
+
+@pytest.mark.slow
+def test_after_two_deaths_the_weights_are_those_of_a_run_without(tmp_path: Path) -> None:
+    whole = write_config(tmp_path, DIES.format(steps=[]))
+    ended = run([*DIST, whole, "2", "--out", "a"], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    # Killed before the first checkpoint, then after it.
+    dies = write_config(tmp_path, DIES.format(steps=[2, 5]), "dies.py")
+    ended = run([*DIST, dies, "2", "--out", "b"], tmp_path, {"MAX_RESTARTS": "2"})
+    assert ended.returncode == 0, ended.stderr
+    assert "restart 1: no whole checkpoint of this run yet, starting from scratch" in ended.stdout
+    assert "restart 2: going on from epoch_1.pth" in ended.stdout
+    a, b = (torch.load(tmp_path / d / "epoch_3.pth", weights_only=True) for d in "ab")
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name]), name
+
+
+def test_the_number_of_restarts_must_be_one(tmp_path: Path) -> None:
+    ended = run([*DIST, "toy.py", "2", "--max-restarts", "some"], tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: MAX_RESTARTS or --max-restarts must be a whole number")
+
+
+def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
+    environ = {"TORCHELASTIC_RESTART_COUNT": "2", LAUNCHED_AT: str(time.time() - 100)}
+    assert resume_of_restart(tmp_path, "old.pth", {}) == ("old.pth", [])
+    path = tmp_path / "epoch_7.pth"
+    torch.save({"meta": {}}, path)
+    found, said = resume_of_restart(tmp_path, False, environ)
+    assert (found, said) == (path, ["restart 2: going on from epoch_7.pth"])
+    # The run was told to start from a checkpoint; its own newer one counts.
+    assert resume_of_restart(tmp_path, "old.pth", environ)[0] == path
+    an_hour_ago = time.time() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
+    found, said = resume_of_restart(tmp_path, False, environ)
+    assert found is False
+    assert "starting from scratch" in said[0]
+    assert resume_of_restart(tmp_path, "old.pth", environ)[0] == "old.pth"
+
+
+def test_only_the_first_to_die_are_named() -> None:
+    survivors = {0: -signal.SIGTERM, 2: 75}
+    named = death_lines({1: -signal.SIGKILL, **survivors}, 4, "gpu07")
+    assert named == [
+        "rank 1 of 4 on gpu07 was ended by SIGKILL; was memory short? (dmesg tells)",
+    ]
+    assert death_lines({3: -signal.SIGSEGV, **survivors}, 4, "h")[0].endswith("by SIGSEGV")
+    # A bug has its traceback, a mistake its line; the others were ended for it.
+    assert death_lines({3: 1, **survivors}, 4, "h") == []
+    assert len(death_lines({1: -signal.SIGTERM}, 2, "h")) == 1
+    assert exit_status([-signal.SIGTERM, -signal.SIGKILL]) == 137
+    assert exit_status([-signal.SIGKILL, 2]) == 2
+    assert exit_status([-signal.SIGTERM, 1]) == 1
+    assert exit_status([-signal.SIGTERM]) == 143
+
+
+def test_a_survivor_tells_its_loss_in_one_line() -> None:
+    gloo = "[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242"
+    words = r"rank 0 of 2 on \S+ lost another process"
+    with pytest.raises(LostProcess, match=words) as told, telling_lost_process(0, 2):
+        raise RuntimeError(gloo)
+    assert told.value.status == 75
+    for size, text in ((1, gloo), (2, "mat1 and mat2 shapes cannot be multiplied")):
+        with pytest.raises(RuntimeError) as bug, telling_lost_process(0, size):
+            raise RuntimeError(text)
+        assert not isinstance(bug.value, LostProcess)
+
+
+def test_failures_to_meet_have_their_words() -> None:
+    for text, words in (
+        ("Timed out after 4 seconds waiting for clients. 1/2 clients joined.", "only 1 of 2 proc"),
+        ("client socket has timed out after 3000ms while trying to connect", "no process with ra"),
+        ("listen on any address. port: 29777, name: EADDRINUSE", "port 29777 of this machine is"),
+    ):
+        line = join_failure(RuntimeError(text), "gpu01", "29500", 300)
+        assert line is not None and line.startswith(words)
+    assert join_failure(RuntimeError("anything else"), "gpu01", "29500", 300) is None
