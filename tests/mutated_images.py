@@ -19,7 +19,7 @@ READABLE = (
     *("whole", "wrong extension", "CMYK", "16 bits", "palette", "animated", "1 x 1"),
     *("30000 x 3", "3 x 30000", "odd name", "damaged EXIF", "alpha"),
 )
-UNREADABLE = ("empty", "text", "bomb", "program")
+UNREADABLE = ("empty", "text", "bomb", "program", "odd name, damaged")
 
 Make = Callable[[np.random.Generator], tuple[str, bytes]]
 
@@ -33,7 +33,7 @@ def write_mutated(root: Path, count: int, seed: int = 0) -> dict[str, list[str]]
         kind = list(KINDS)[number % len(KINDS)]
         extension, content = KINDS[kind](rng)
         # Each name has bytes that are no UTF-8, a line break, a direction mark, quotes ...
-        odd = os.fsdecode(b"\xff\n\xe2\x80\xae'%s {0} ") if kind == "odd name" else ""
+        odd = os.fsdecode(b"\xff\n\xe2\x80\xae'%s {0} ") if "odd name" in kind else ""
         path = root / f"{odd}{number:04}{extension}"
         path.write_bytes(content)
         kinds.setdefault(kind, []).append(str(path))
@@ -169,5 +169,6 @@ KINDS: dict[str, Make] = {
     "bomb": _bomb,
     "program": _program,
     "odd name": _whole,
+    "odd name, damaged": lambda rng: (".jpg", _save(_photo(rng), "JPEG")[:300]),
     "damaged EXIF": _exif,
 }

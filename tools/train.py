@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.protocol_options import not_negative, positive
@@ -29,6 +30,11 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         default=False,
         metavar="PATH",
         help="go on from PATH, or from the newest whole checkpoint in the directory",
+    )
+    parser.add_argument(
+        "--load-from",
+        metavar="SRC",
+        help="start from a checkpoint of any known format: a file, a directory or an address",
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
@@ -64,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_paths(args.config, out=args.out or args.work_dir)
     if isinstance(args.resume, str) and not Path(args.resume).exists():
         raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
+    if args.load_from is not None:
+        check_checkpoint(args.load_from)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     import torch.distributed as dist
 
@@ -88,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         amp=args.amp,
         seed=args.seed,
         deterministic=args.deterministic,
+        load_from=args.load_from,
     )
     try:
         train(runner)

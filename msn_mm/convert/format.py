@@ -57,7 +57,11 @@ class Converted:
         pooling: What the classifier reads: the CLS token or the mean of the patch tokens,
             both after the trunk's final norm, which is none where the classifier has its own.
         extras: What else is known by a canonical name: ``projector.*`` and
-            ``prototypes`` of an MSN head.
+            ``prototypes`` of an MSN head; ``online.*``, trunk and projector of the
+            network that the target follows; ``optimizer.<kind>.*``, Adam's state of
+            the online network and the prototypes.
+        settings: Plain values that belong to the extras: ``optimizer``, the settings of
+            each group, and ``epoch``.
         used: How many of the file's tensors went into the above.
         ignored: Names of those that did not.
         missing: Names that the format usually has and this file lacks.
@@ -71,6 +75,7 @@ class Converted:
     classifier: dict[str, Tensor] = field(default_factory=dict)
     pooling: Literal["cls", "mean"] = "cls"
     extras: dict[str, Tensor] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     used: int = 0
     ignored: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)

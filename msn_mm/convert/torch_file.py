@@ -38,7 +38,7 @@ def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]
     kind = check_checkpoint_file(path)
     if kind is FileKind.SAFETENSORS:
         return _load_safetensors(path)
-    return _load_torch(path, mmap and kind is FileKind.ZIP), {}
+    return _load_torch(path, mmap=mmap and kind is FileKind.ZIP), {}
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:

@@ -153,14 +153,15 @@ def _shrink_in_decoder(image: Image.Image) -> None:
     width, height = image.size
     if width * height <= FULL_PIXELS:
         return
-    # A progressive JPEG is kept whole in memory, as coefficients, at any scale.
-    if image.format in ("JPEG", "MPO") and not image.info.get("progressive"):
+    if image.format in ("JPEG", "MPO"):
         factor = math.sqrt(width * height / FULL_PIXELS)
         # A draft never goes below the size that is asked for: ask for what the
         # next power of two gives.
         scale = 2 ** math.ceil(math.log2(factor))
         image.draft(None, (width // scale, height // scale))
-    width, height = image.size
+        # A progressive one is kept whole in memory, as coefficients, at any scale.
+        if not image.info.get("progressive"):
+            width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{width} x {height} pixels are more than the {MAX_PIXELS / 1e6:.0f} million allowed"

@@ -13,12 +13,14 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
+from msn_mm.convert.source import read_source
 from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
@@ -117,6 +119,7 @@ def build_runner(
     amp: bool = False,
     seed: int | None = None,
     deterministic: bool = False,
+    load_from: str | Path | None = None,
 ) -> Runner:
     """Resolve a config for this machine and build its runner.
 
@@ -133,6 +136,8 @@ def build_runner(
         amp: train in bfloat16 where that is safe (autocast).
         seed: overrides the config's seed.
         deterministic: ask torch for deterministic algorithms.
+        load_from: a checkpoint of any known format to start from (file, directory or
+            address); default: the config's ``load_from``.
 
     Raises:
         UserError: for every mistake in the config, the launch or the
@@ -172,6 +177,10 @@ def build_runner(
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
     _use_safe_checkpoints(cfg)
+    if resume and load_from is not None:
+        raise UserError("--load-from starts a training and --resume goes on with one: give one")
+    if load_from is not None:
+        cfg.load_from, cfg.resume = str(load_from), False
     resume, said = resume_of_restart(cfg.work_dir, resume)
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
@@ -187,6 +196,7 @@ def build_runner(
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
 
+    _use_starting_weights(cfg)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
     number = next(_RUNNERS_BUILT)
@@ -259,3 +269,15 @@ def _use_exact_loop(cfg: Config) -> None:
     if loop is not None and "type" not in loop and loop.get("by_epoch", True):
         loop.pop("by_epoch", None)
         loop["type"] = ExactEpochLoop.__name__
+
+
+def _use_starting_weights(cfg: Config) -> None:
+    """Let a checkpoint of any format be what a training starts from."""
+    source = cfg.get("load_from")
+    if source is None or cfg.get("resume") or cfg.get("optim_wrapper") is None:
+        return
+    read_source(source)  # a wrong path is told before data and model are built
+    cfg.custom_hooks = [
+        *(cfg.get("custom_hooks") or []),
+        ConfigDict(type=StartingWeightsHook.__name__),
+    ]

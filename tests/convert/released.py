@@ -9,12 +9,14 @@ db0d57220a91e4b6f0e5264c32d8b046594c5e74) saves them.
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from convert.vits import DEPTH, WIDTH, random_vit
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 HIDDEN, OUTPUT, PROTOTYPES = 20, 16, 10
 
@@ -65,14 +67,44 @@ def network(model: VisionTransformer, seed: int, prefix: str = "module.") -> dic
     return {prefix + k: v.clone() for k, v in {**state, **head}.items()}
 
 
+def adam_by_name(model: VisionTransformer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A real step of AdamW, grouped as ``init_opt`` of the cited file does it.
+
+    Returns:
+        The optimizer's state dict, and the states by the parameters' names.
+    """
+    encoder = copy.deepcopy(model)
+    layers = (
+        ("fc1", nn.Linear(WIDTH, HIDDEN)),
+        ("bn1", nn.BatchNorm1d(HIDDEN)),
+        ("fc2", nn.Linear(HIDDEN, HIDDEN)),
+        ("bn2", nn.BatchNorm1d(HIDDEN)),
+        ("fc3", nn.Linear(HIDDEN, OUTPUT)),
+    )
+    encoder.fc = nn.Sequential(OrderedDict(layers))
+    named = dict(encoder.named_parameters())
+    flat = [n for n, p in named.items() if "bias" in n or "bn" in n or p.ndim == 1]
+    groups = [[n for n in named if n not in flat], flat, ["prototypes"]]
+    named["prototypes"] = nn.Parameter(torch.zeros(PROTOTYPES, OUTPUT))
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [named[n] for n in group], "weight_decay": 0.1 * i}
+            for i, group in enumerate(groups)
+        ]
+    )
+    for parameter in named.values():
+        parameter.grad = torch.randn(parameter.shape)
+    optimizer.step()
+    return optimizer.state_dict(), {n: dict(optimizer.state[p]) for n, p in named.items()}
+
+
 def released(target: VisionTransformer, prefix: str = "module.") -> dict[str, Any]:
     """A whole released file around a target network."""
-    online = random_vit(seed=99)
+    online = random_vit(seed=99, in_chans=target.patch_embed.proj.in_channels)
     prototypes = torch.randn(PROTOTYPES, OUTPUT)
-    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(3))])
     return {
         "encoder": network(online, 98, prefix),
-        "opt": optimizer.state_dict(),
+        "opt": adam_by_name(online)[0],
         "prototypes": prototypes,
         "target_encoder": network(target, 5, prefix),
         "epoch": 800,

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from convert.released import HEAD_SHAPES, OUTPUT, PROTOTYPES, TRUNK_KEYS, network, released
+from convert.released import (
+    HEAD_SHAPES,
+    OUTPUT,
+    PROTOTYPES,
+    TRUNK_KEYS,
+    adam_by_name,
+    network,
+    released,
+)
 from convert.vits import ARCH, SIZE, by_scale_factor, images, random_vit, reference_cls, relative
 
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
@@ -40,10 +48,50 @@ def test_head_and_prototypes_are_kept_and_all_is_told() -> None:
     for ours, theirs in places.items():
         assert torch.equal(found.extras[ours], target[f"module.{theirs}"])
     assert found.extras["prototypes"].shape == (PROTOTYPES, OUTPUT)
-    assert len(found.extras) == len(HEAD_SHAPES) + 1
-    assert found.used == len(TRUNK_KEYS) + len(HEAD_SHAPES) + 1
-    assert found.ignored == [f"encoder.{k}" for k in content["encoder"]]
-    assert found.missing == []
+    head = {k for k in found.extras if not k.startswith(("online.", "optimizer."))}
+    assert len(head) == len(HEAD_SHAPES) + 1
+    assert found.used == 2 * (len(TRUNK_KEYS) + len(HEAD_SHAPES)) + 1
+    assert (found.ignored, found.missing) == ([], [])
+
+
+def test_online_network_and_optimizer_are_kept_by_name() -> None:
+    content = released(random_vit())
+    content["opt"], states = adam_by_name(random_vit())
+    found = convert(RawCheckpoint("x", content), arch=ARCH)
+    online = content["encoder"]
+    assert torch.equal(found.extras["online.vit.pos_embed"], online["module.pos_embed"])
+    name = "module.fc.bn2.running_var"
+    assert torch.equal(found.extras["online.projector.4.running_var"], online[name])
+    kept = {k: v for k, v in found.extras.items() if k.startswith("optimizer.")}
+    assert len(kept) == 3 * len(states)
+    for theirs, ours in {
+        "blocks.1.attn.qkv.weight": "vit.blocks.1.attn.qkv.weight",
+        "cls_token": "vit.cls_token",
+        "norm.bias": "vit.norm.bias",
+        "fc.bn1.weight": "projector.1.weight",
+        "fc.fc3.weight": "projector.6.weight",
+        "prototypes": "prototypes",
+    }.items():
+        for kind, value in states[theirs].items():
+            assert torch.equal(kept[f"optimizer.{kind}.{ours}"], value)
+    assert [group["weight_decay"] for group in found.settings["optimizer"]] == [0.0, 0.1, 0.2]
+    assert found.settings["epoch"] == 800
+    strange = {
+        **content,
+        "opt": torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))]).state_dict(),
+    }
+    assert convert(RawCheckpoint("x", strange), arch=ARCH).ignored == ["opt"]
+
+
+def test_either_network_can_be_the_trunk() -> None:
+    content = released(random_vit())
+    found = convert(RawCheckpoint("x", content), arch={**ARCH, "network": "online"})
+    assert torch.equal(found.trunk["vit.pos_embed"], content["encoder"]["module.pos_embed"])
+    weight = content["encoder"]["module.fc.fc1.weight"]
+    assert torch.equal(found.extras["projector.0.weight"], weight)
+    assert found.ignored == [f"target_encoder.{k}" for k in content["target_encoder"]]
+    with pytest.raises(UserError, match="network is 'student'; the checkpoint has target, online"):
+        convert(RawCheckpoint("x", content), arch={"network": "student"})
 
 
 def test_files_with_less_are_read_and_what_lacks_is_named() -> None:

@@ -105,6 +105,15 @@ def test_official_file_is_the_released_layout(tmp_path: Path) -> None:
     saved = torch.load(written.path, weights_only=True)
     assert _same(saved["target_encoder"], content["target_encoder"])
     assert torch.equal(saved["prototypes"], content["prototypes"])
+    assert _same(saved["encoder"], content["encoder"])
+    assert list(saved["encoder"]) == list(content["encoder"])
+    assert saved["epoch"] == content["epoch"]
+    for number, state in content["opt"]["state"].items():
+        assert _same(saved["opt"]["state"][number], state)
+    for mine, theirs in zip(
+        saved["opt"]["param_groups"], content["opt"]["param_groups"], strict=True
+    ):
+        assert mine == theirs
     again = convert(read_source(written.path), arch=ARCH)
     assert _same(first.trunk, again.trunk)
     assert _same(first.extras, again.extras)
@@ -164,13 +173,16 @@ def test_the_tool_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixtur
         "format 'msn'",
         "ViT of width 24, depth 2, 3 heads, patch 8, 48 x 48 pixels",
         "a projector, 10 prototypes",
-        "ignored: 46 tensors: encoder.module.",
         f"written: {out}",
     ):
         assert words in printed
     x = images(64)
     direct = load_trunk(convert(read_source(source), arch=ARCH), "x")
     assert torch.equal(load_backbone(out, verbose=False)(x), direct(x))
+    assert convert_tool.main([source, "--arch", "network=online", "heads=3"]) == 0
+    assert "ignored: 46 tensors: target_encoder.module." in capsys.readouterr().out
+    with pytest.raises(UserError, match="--arch: takes key=value, not 'heads'"):
+        convert_tool.main([source, "--arch", "heads"])
     with pytest.raises(UserError, match="DST and --to together"):
         convert_tool.main([source, str(out)])
     with pytest.raises(UserError, match=r"no checkpoint format 'dinov9'; there are .*msn"):

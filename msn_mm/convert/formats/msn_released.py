@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
-from msn_mm.convert.vit import vit_architecture
+from msn_mm.convert.training_state import adam_states, group_settings, trainable
+from msn_mm.convert.vit import settings, vit_architecture
 from msn_mm.errors import UserError
 
 # Layers of the projection head and their places in ours.
 PROJECTOR = {"fc1": 0, "bn1": 1, "fc2": 3, "bn2": 4, "fc3": 6}
 TARGET, ONLINE, PROTOTYPES, HEAD = "target_encoder", "encoder", "prototypes", "fc."
+OPTIMIZER = "opt"
+NETWORKS = {"target": TARGET, "online": ONLINE}
 
 
 @FORMATS.register_module()
@@ -38,34 +41,89 @@ class ReleasedMSN(Format):
         return any(_is_vit(_network(raw, name)) for name in (TARGET, ONLINE))
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
-        """Take trunk and projector of the target network, and the prototypes."""
-        chosen = TARGET if _is_vit(_network(raw, TARGET)) else ONLINE
-        state = _network(raw, chosen)
-        trunk = {f"vit.{k}": v for k, v in state.items() if not k.startswith(HEAD)}
-        extras = {
-            f"projector.{_projector_name(k, raw.source)}": v
-            for k, v in state.items()
-            if k.startswith(HEAD)
-        }
-        missing = [] if chosen == TARGET else [TARGET]
+        """Take the target network, and of a training's file the online one and the optimizer.
+
+        ``arch`` may say ``network="online"`` for that network as the trunk; the
+        target is then ignored.
+        """
+        there = [name for name in NETWORKS if _is_vit(_network(raw, NETWORKS[name]))]
+        chosen = NETWORKS[settings(arch, there).get("network") or there[0]]
+        trunk, extras = _parts(_network(raw, chosen), raw.source)
+        used = len(trunk) + len(extras)
+        headless = [] if extras else [f"{chosen}.{HEAD.rstrip('.')}"]
+        missing = [] if chosen == TARGET or "target" in there else [TARGET]
         prototypes = raw.content.get(PROTOTYPES)
         if isinstance(prototypes, Tensor):
-            extras["prototypes"] = prototypes
+            extras["prototypes"], used = prototypes, used + 1
         else:
             missing.append(PROTOTYPES)
-        if not any(k.startswith(HEAD) for k in state):
-            missing.append(f"{chosen}.{HEAD.rstrip('.')}")
-        other = ONLINE if chosen == TARGET else TARGET
+        missing += headless
+        ignored, plain = [], {}
+        if chosen == TARGET and "online" in there:
+            online = _online(raw)
+            extras |= online
+            used += sum(not name.startswith("optimizer.") for name in online)
+            plain = {"optimizer": group_settings(raw.content.get(OPTIMIZER))}
+            if OPTIMIZER in raw.content and not any(k.startswith("optimizer.") for k in online):
+                ignored.append(OPTIMIZER)
+        elif chosen == ONLINE:
+            ignored += [f"{TARGET}.{k}" for k in raw.tensors(TARGET)]
+        if isinstance(raw.content.get("epoch"), int):
+            plain["epoch"] = raw.content["epoch"]
         bare = {k.removeprefix("vit."): v for k, v in trunk.items()}
+        told = {k: v for k, v in arch.items() if k != "network"}
         return Converted(
             format=self.name,
-            architecture=vit_architecture(bare, arch, raw.source),
+            architecture=vit_architecture(bare, told, raw.source),
             trunk=trunk,
             extras=extras,
-            used=len(trunk) + len(extras),
-            ignored=[f"{other}.{k}" for k in raw.tensors(other)],
+            settings=plain,
+            used=used,
+            ignored=ignored,
             missing=missing,
         )
+
+
+def optimizer_groups(online: Iterable[str], ranks: Mapping[str, int]) -> list[list[str]]:
+    """Sort the weights of the online network, and the prototypes, as the released code groups them.
+
+    Args:
+        online: Canonical names in the network's order, batch norm's statistics left out.
+        ranks: Their numbers of dimensions.
+    """
+    names = list(online)
+    # Of its names the batch norms' alone have "bn" in them.
+    flat = [n for n in names if ranks[n] == 1 or "bias" in n]
+    return [[n for n in names if n not in set(flat)], flat, [PROTOTYPES]]
+
+
+def _parts(state: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return trunk and projector of a network by canonical names."""
+    trunk = {f"vit.{k}": v for k, v in state.items() if not k.startswith(HEAD)}
+    projector = {
+        f"projector.{_projector_name(k, source)}": v for k, v in state.items() if k.startswith(HEAD)
+    }
+    return trunk, projector
+
+
+def _online(raw: RawCheckpoint) -> dict[str, Tensor]:
+    """Return the online network and the optimizer's state as extras."""
+    trunk, projector = _parts(_network(raw, ONLINE), raw.source)
+    network = {**trunk, **projector}
+    weights = {**network, PROTOTYPES: raw.content.get(PROTOTYPES)}
+    shapes = {k: v.shape for k, v in weights.items() if isinstance(v, Tensor)}
+    groups = optimizer_groups(trainable(network), {k: len(v) for k, v in shapes.items()})
+    states = {}
+    if PROTOTYPES in shapes:
+        states = adam_states(raw.content.get(OPTIMIZER), groups, shapes)
+    return {
+        **{f"online.{name}": value for name, value in network.items()},
+        **{
+            f"optimizer.{kind}.{name}": value
+            for name, state in states.items()
+            for kind, value in state.items()
+        },
+    }
 
 
 def _network(raw: RawCheckpoint, name: str) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ class OwnWriter(Writer):
             "std": list(converted.std),
             "pooling": converted.pooling,
             "from": converted.format,
+            "settings": converted.settings,
         }
         with new_file(destination) as file:
             save_tensors(tensors, file, {METADATA_KEY: json.dumps(told)})
