@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import re
+import shlex
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +290,31 @@ def test_slurm_is_asked_to_start_the_job_again(
     runner = build_runner(cfg, work_dir=out)
     train(runner)
     assert runner.iter == 12 and "going on from iter_7.pth" in log_of(out)
+
+
+@pytest.mark.parametrize("requeue", ["0", "1"])
+def test_slurm_is_told_what_a_requeue_needs(tmp_path: Path, requeue: str) -> None:
+    for name in ("srun", "sbatch"):
+        stand_in = tmp_path / name
+        stand_in.write_text(
+            '#!/bin/bash\necho "$(basename "$0") ${MSN_MM_REQUEUE:-}"\nprintf "%s\\n" "$@"\n'
+        )
+        stand_in.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "REQUEUE": requeue}
+    script = Path(__file__).resolve().parent.parent / "tools/slurm_train.sh"
+    command = ["bash", str(script), "gpu", "night", "my config.py", "--amp"]
+    words = subprocess.run(
+        command, env={**environ, "GPUS": "4"}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert words[words.index("--ntasks") + 1] == "4"
+    if requeue == "0":
+        assert words[0] == "srun " and words[-4:-1] == ["my config.py", "--launcher", "slurm"]
+        return
+    assert words[0] == "sbatch 1"
+    assert words[words.index("--signal") + 1] == "USR1@120" and "--requeue" in words
+    step = shlex.split(words[words.index("--wrap") + 1])
+    assert step[:2] == ["exec", "srun"] and "--kill-on-bad-exit=1" in step
+    assert step[-4:] == ["my config.py", "--launcher", "slurm", "--amp"]
 
 
 def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
 from msn_mm.convert.source import read_source
@@ -187,6 +188,10 @@ def build_runner(
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
+        chosen = [checkpoint]
+        # Another machine may see the newest file later: the first process chooses.
+        broadcast_object_list(chosen)
+        checkpoint = chosen[0]
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
