@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from msn_mm.utils.checkpoint_files import check_checkpoint
-from msn_mm.utils.cli import ArgumentParser, run_tool
+from msn_mm.utils.cli import ArgumentParser, parse_value, run_tool
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"takes key=value, not '{word}'")
+    return key, parse_value(text)
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -27,6 +35,16 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     parser.add_argument("--heads", type=int, help="attention heads, where weights do not tell")
     parser.add_argument("--image-size", type=int, help="pixels that the positions belong to")
+    parser.add_argument(
+        "--arch",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_setting,
+        metavar="KEY=VALUE",
+        help="what else weights do not tell: network=online resampling=dino epsilon=1e-5 "
+        "activation=quick_gelu of a ViT, stem=small padding=same of a ResNet",
+    )
     parser.add_argument("--sha256", help="hash of a downloaded file, or the beginning of one")
     args = parser.parse_args(argv)
     if (args.destination is None) != (args.to is None):
@@ -45,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.convert.writer import write
 
     told = {"heads": args.heads, "image_size": args.image_size}
-    arch = {name: value for name, value in told.items() if value is not None}
+    arch = dict(args.arch) | {name: value for name, value in told.items() if value is not None}
     converted = convert(read_source(args.source, args.sha256), args.format, arch)
     load_trunk(converted, args.source)  # nothing that does not fit is written
     print(reading_report(converted, args.source))

@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch.distributed as dist
 
     from msn_mm.engine.launch import build_runner, load_config, train
+    from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.engine.summary import report_training
 
     cfg = load_config(args.config, args.cfg_options)
@@ -97,7 +98,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         deterministic=args.deterministic,
         load_from=args.load_from,
     )
-    train(runner)
+    try:
+        train(runner)
+    except TrainingStopped as stop:
+        if runner.rank == 0:
+            print(stop)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        return stop.status
     if runner.rank == 0:
         seconds = time.perf_counter() - started
         print(report_training(runner, Path(args.config), args.cfg_options, seconds))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from torch import Tensor
 
 from msn_mm.convert.architecture import heads_of
 from msn_mm.convert.format import Converted, RawCheckpoint, strip_prefixes
 from msn_mm.convert.vit import vit_architecture
-from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.position import Resampling
-
-# What a user may give where the weights do not tell it.
-_SETTINGS = ("heads", "image_size", "resampling", "network")
 
 _TRUNK = re.compile(
     r"cls_token|reg_token|pos_embed|patch_embed\.(proj|norm)\.(weight|bias)"
@@ -73,36 +69,6 @@ def wrapped(raw: RawCheckpoint, *keys: str) -> dict[str, Tensor]:
     return {}
 
 
-def settings(arch: Mapping[str, Any], networks: Sequence[str] = ()) -> dict[str, Any]:
-    """Check the user's settings of an architecture.
-
-    Args:
-        arch: See :meth:`~msn_mm.convert.format.Format.read`.
-        networks: Names of the networks that a checkpoint of the format may hold.
-
-    Raises:
-        UserError: For an unknown setting, or a value that it does not take.
-    """
-    for key in arch:
-        if key not in _SETTINGS:
-            known = ", ".join(_SETTINGS)
-            raise UserError(
-                f"arch has no '{key}'; a ViT has {known}.{did_you_mean(key, list(_SETTINGS))}"
-            )
-    kind = arch.get("resampling")
-    if kind is not None and kind not in get_args(Resampling):
-        raise UserError(f"arch: resampling is '{kind}'; there are {get_args(Resampling)}")
-    for key in ("heads", "image_size"):
-        value = arch.get(key, 1)
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"arch: {key} is {value!r}; give a positive whole number")
-    network = arch.get("network")
-    if network is not None and network not in networks:
-        have = ", ".join(networks) or "only one"
-        raise UserError(f"arch: network is '{network}'; the checkpoint has {have}")
-    return dict(arch)
-
-
 def read_vit(
     name: str,
     raw: RawCheckpoint,
@@ -137,10 +103,8 @@ def read_vit(
     options = dict(options or {})
     if "norm.weight" in classifier and "norm.weight" not in trunk:
         options["final_norm"] = False
-    told = {key: arch[key] for key in ("heads", "image_size") if key in arch}
-    architecture = vit_architecture(
-        trunk, told, raw.source, arch.get("resampling", resampling), options, heads
-    )
+    told = {key: value for key, value in arch.items() if key != "network"}
+    architecture = vit_architecture(trunk, told, raw.source, resampling, options, heads)
     return Converted(
         format=name,
         architecture=architecture,

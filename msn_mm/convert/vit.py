@@ -3,17 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from torch import Tensor
 
-from msn_mm.convert.architecture import Resampling, ViTArchitecture, heads_of
+from msn_mm.convert.architecture import ViTArchitecture, heads_of
 from msn_mm.convert.format import count_blocks
-from msn_mm.errors import UserError
+from msn_mm.errors import UserError, did_you_mean
+from msn_mm.models.ops.position import Resampling
 
 # Settings that a user may give where the weights do not tell them.
-_SETTINGS = ("heads", "image_size")
+_SETTINGS = ("heads", "image_size", "resampling", "network", "epsilon", "activation")
+# Names of timm's; the first is what a ViT has that says nothing.
+ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
+_EPSILON = 1e-6
+
+
+def settings(arch: Mapping[str, Any], networks: Sequence[str] = ()) -> dict[str, Any]:
+    """Check the user's settings of an architecture.
+
+    Args:
+        arch: See :meth:`~msn_mm.convert.format.Format.read`.
+        networks: Names of the networks that a checkpoint of the format may hold.
+
+    Raises:
+        UserError: For an unknown setting, or a value that it does not take.
+    """
+    for key in arch:
+        if key not in _SETTINGS:
+            known = ", ".join(_SETTINGS)
+            raise UserError(
+                f"arch has no '{key}'; a ViT has {known}.{did_you_mean(key, list(_SETTINGS))}"
+            )
+    kind = arch.get("resampling")
+    if kind is not None and kind not in get_args(Resampling):
+        names = ", ".join(get_args(Resampling))
+        raise UserError(f"arch: resampling is '{kind}'; there are {names}")
+    for key in ("heads", "image_size"):
+        value = arch.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"arch: {key} is {value!r}; give a positive whole number")
+    epsilon = arch.get("epsilon", 1e-6)
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        raise UserError(f"arch: epsilon is {epsilon!r}; give the norms' one, such as 1e-6")
+    activation = arch.get("activation", ACTIVATIONS[0])
+    if activation not in ACTIVATIONS:
+        names = ", ".join(ACTIVATIONS)
+        raise UserError(f"arch: activation is '{activation}'; there are {names}")
+    network = arch.get("network")
+    if network is not None and network not in networks:
+        have = ", ".join(networks) or "only one"
+        raise UserError(f"arch: network is '{network}'; the checkpoint has {have}")
+    return dict(arch)
 
 
 def vit_architecture(
@@ -28,7 +70,8 @@ def vit_architecture(
 
     Args:
         state: Its weights by timm's names, without a prefix.
-        arch: What the user says: ``heads``, ``image_size``.
+        arch: What the user says: ``heads``, ``image_size``, ``resampling``,
+            ``epsilon`` of the norms, ``activation``.
         source: The checkpoint, for error messages.
         resampling: How the original resamples its positions.
         options: Further settings of the architecture.
@@ -37,10 +80,12 @@ def vit_architecture(
     Raises:
         UserError: Weights are missing, or the positions form no square.
     """
-    unknown = sorted(set(arch) - set(_SETTINGS))
-    if unknown:
-        raise UserError(f"arch has no '{unknown[0]}'; there are {', '.join(_SETTINGS)}")
+    arch = settings(arch)
     found: dict[str, Any] = dict(options or {})
+    if arch.get("epsilon", _EPSILON) != _EPSILON:
+        found["norm_eps"] = float(arch["epsilon"])
+    if arch.get("activation", ACTIVATIONS[0]) != ACTIVATIONS[0]:
+        found["act_layer"] = arch["activation"]
     for name in ("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"):
         if name not in state and not (name == "norm.weight" and not found.get("final_norm", True)):
             raise UserError(f"'{source}' has no '{name}'; it is no whole ViT")
@@ -69,7 +114,7 @@ def vit_architecture(
         patch=patch,
         image_size=_image_size(arch, grid, patch),
         channels=channels,
-        resampling=resampling,
+        resampling=arch.get("resampling", resampling),
         options=found,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
 from msn_mm.convert.source import read_source
@@ -20,6 +21,7 @@ from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
+from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
 from msn_mm.engine.restart import resume_of_restart
@@ -182,9 +184,14 @@ def build_runner(
     resume, said = resume_of_restart(cfg.work_dir, resume)
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
+    _use_stop_signals(cfg)
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
+        chosen = [checkpoint]
+        # Another machine may see the newest file later: the first process chooses.
+        broadcast_object_list(chosen)
+        checkpoint = chosen[0]
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
@@ -246,6 +253,13 @@ def _use_safe_checkpoints(cfg: Config) -> None:
     if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
         checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
+    cfg.default_hooks = hooks
+
+
+def _use_stop_signals(cfg: Config) -> None:
+    """Save and stop when a scheduler asks, unless the config says how or switches it off."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    hooks.setdefault("stop_signal", ConfigDict(type=StopSignalHook.__name__))
     cfg.default_hooks = hooks
 
 

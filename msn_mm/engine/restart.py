@@ -1,4 +1,4 @@
-"""A run that torchrun started again after a process died goes on by itself."""
+"""A run that torchrun or Slurm started again goes on by itself."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ LAUNCHED_AT = "MSN_MM_LAUNCHED_AT"
 
 
 def restarts(environ: Mapping[str, str] = os.environ) -> int:
-    """Return how often torchrun has started the processes of this run again."""
-    return int(environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    """Return how often torchrun, or Slurm by a requeue, has started this run again."""
+    counts = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+    return sum(int(environ.get(name) or 0) for name in counts)
 
 
 def resume_of_restart(
@@ -43,7 +44,10 @@ def resume_of_restart(
         newest: Path | None = find_resumable(work_dir)[0]
     except UserError:
         newest = None
-    if newest is not None and newest.stat().st_mtime >= float(environ.get(LAUNCHED_AT, "0")):
+    # A requeued job is launched anew, so its own checkpoints are older than the launch.
+    requeued = int(environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    since = 0.0 if requeued else float(environ.get(LAUNCHED_AT, "0"))
+    if newest is not None and newest.stat().st_mtime >= since:
         return newest, [f"restart {count}: going on from {newest.name}"]
     start = "from scratch" if not resume else f"as at first (--resume {resume})"
     return resume, [f"restart {count}: no whole checkpoint of this run yet, starting {start}"]

@@ -31,7 +31,9 @@ from msn_mm.utils.lost_process import LOST_STATUS, join_failure
 
 # Seconds since the epoch at which this launch began; its processes inherit it.
 LAUNCHED_AT = "MSN_MM_LAUNCHED_AT"
-_MISTAKE = (USER_ERROR_STATUS, INTERRUPTED_STATUS)
+# A process that a signal asked to save and stop has said so, and is not to be restarted.
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+_MISTAKE = (USER_ERROR_STATUS, INTERRUPTED_STATUS, *_STOPPED)
 _TOLD = (*_MISTAKE, LOST_STATUS)
 # torch's own wait for the machines of a launch.
 _JOIN_S = 900.0
@@ -103,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Which process failed with which status is told below when it matters.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ.setdefault(LAUNCHED_AT, repr(time.time()))
+    # SIGUSR1 too is passed on to the processes, which save and stop.
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
     if args.max_restarts and not args.standalone:
         # One store for all starts would hand out the addresses of dead processes.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from convert.released import released
 from convert.vits import ARCH, SIZE, images, random_vit, randomise, relative
@@ -20,7 +22,7 @@ transformers = pytest.importorskip("transformers")
 CLASSES = 5
 
 
-def _model(kind: str = "ViTMSNModel") -> Any:
+def _model(kind: str = "ViTMSNModel", **settings: Any) -> Any:
     config = transformers.ViTMSNConfig(
         hidden_size=24,
         num_hidden_layers=2,
@@ -29,6 +31,7 @@ def _model(kind: str = "ViTMSNModel") -> Any:
         image_size=SIZE,
         patch_size=8,
         num_labels=CLASSES,
+        **settings,
     )
     model = getattr(transformers, kind)(config)
     randomise(model)
@@ -107,6 +110,27 @@ def test_a_classifier_of_another_kind_is_left_out(tmp_path: Path) -> None:
     assert found.classifier
 
 
+@pytest.mark.parametrize("act", ["gelu", "quick_gelu", "gelu_pytorch_tanh", "gelu_new", "relu"])
+def test_other_activations_and_epsilons(act: str, tmp_path: Path) -> None:
+    model = _model(hidden_act=act, layer_norm_eps=1e-2)
+    model.save_pretrained(tmp_path / "hf")
+    found = convert(read_source(tmp_path / "hf"))
+    x = images(SIZE)
+    assert relative(load_trunk(found, "x")(x), _cls(model, x)) < 1e-5
+    path = write(found, tmp_path / "a.safetensors", "msn_mm").path
+    again = convert(read_source(path))
+    assert again.architecture == found.architecture
+    assert relative(load_trunk(again, "x")(x), _cls(model, x)) < 1e-5
+    with pytest.raises(UserError, match="plain ViTs only"):
+        write(found, tmp_path / "b", "hf")
+    line = write(found, tmp_path / "c.safetensors", "timm").use
+    theirs = eval(
+        line, {"timm": timm, "torch": torch, "functools": functools}
+    ).eval()  # the line that users copy
+    with torch.no_grad():
+        assert relative(theirs.forward_features(x)[:, 0], _cls(model, x)) < 1e-5
+
+
 def test_a_directory_with_content_is_left_alone(tmp_path: Path) -> None:
     found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
     (tmp_path / "notes.txt").write_text("mine")
@@ -120,8 +144,8 @@ def test_other_models_of_transformers_are_refused(tmp_path: Path) -> None:
     state = model.state_dict()
     with pytest.raises(UserError, match="no checkpoint of an image encoder"):
         convert(RawCheckpoint("x", state, {"model_type": "vit"}))
-    with pytest.raises(UserError, match="layer_norm_eps=1e-12; only 1e-06"):
-        convert(RawCheckpoint("x", state, {"model_type": "vit_msn", "layer_norm_eps": 1e-12}))
+    with pytest.raises(UserError, match="hidden_act=mish; only gelu, gelu_new"):
+        convert(RawCheckpoint("x", state, {"model_type": "vit_msn", "hidden_act": "mish"}))
     model.save_pretrained(tmp_path)
     backbone = load_backbone(tmp_path, verbose=False)
     tokens = backbone.forward_intermediates(images(SIZE), blocks=2, norm=False)

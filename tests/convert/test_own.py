@@ -9,6 +9,8 @@ from helpers import tiny_digits
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import model_config
 from msn_mm.convert.source import read_source
+from msn_mm.convert.writer import write
+from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.registry import MODELS
 
 
@@ -28,9 +30,13 @@ def test_a_training_checkpoint_gives_its_target_trunk(tmp_path: Path) -> None:
         assert not torch.equal(trunk(x), model.backbone(x))
     assert torch.equal(found.extras["prototypes"], model.head.prototypes)
     projector = model.target_head.projector.state_dict()
-    assert {k: v for k, v in found.extras.items() if k != "prototypes"}.keys() == {
+    assert {k for k in found.extras if k.startswith("projector.")} == {
         f"projector.{k}" for k in projector
     }
+    online = model.backbone.state_dict()
+    assert all(torch.equal(found.extras[f"online.{k}"], v) for k, v in online.items())
+    norm = model.head.projector.state_dict()["4.running_mean"]
+    assert torch.equal(found.extras["online.projector.4.running_mean"], norm)
     assert torch.equal(found.extras["projector.4.running_mean"], projector["4.running_mean"])
     assert found.used + len(found.ignored) == len(model.state_dict())
     mean = [float(value) / 255 for value in cfg.model.data_preprocessor.mean]
@@ -53,3 +59,33 @@ def test_a_config_is_read_and_never_run() -> None:
     assert model_config("model = dict(type=__import__('os').getcwd())") == {}
     assert model_config("model = (") == {}
     assert model_config("other = dict()") == {}
+
+
+def test_optimizer_and_online_network_go_out_and_come_back(tmp_path: Path) -> None:
+    cfg = tiny_digits()
+    model = MODELS.build(cfg.model)
+    randomise(model)
+    optimizer = torch.optim.AdamW(decay_groups(model))
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.randn(parameter.shape)
+    optimizer.step()
+    content = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**content, "meta": {"cfg": cfg.pretty_text}}, tmp_path / "epoch_3.pth")
+    found = convert(read_source(tmp_path / "epoch_3.pth"))
+    names = {
+        "optimizer.exp_avg.vit.blocks.1.mlp.fc1.weight": model.backbone.vit.blocks[
+            1
+        ].mlp.fc1.weight,
+        "optimizer.exp_avg.projector.6.bias": model.head.projector[6].bias,
+        "optimizer.exp_avg.prototypes": model.head.prototypes,
+    }
+    for name, parameter in names.items():
+        assert torch.equal(found.extras[name], optimizer.state[parameter]["exp_avg"])
+    for to, file in (("msn_mm", "a.safetensors"), ("official", "a.pth.tar")):
+        again = convert(read_source(write(found, tmp_path / file, to).path), arch={"heads": 3})
+        assert found.extras.keys() == again.extras.keys()
+        assert all(torch.equal(value, again.extras[k]) for k, value in found.extras.items())
+    online = convert(read_source(tmp_path / "epoch_3.pth"), arch={"network": "online"})
+    assert torch.equal(online.trunk["vit.pos_embed"], model.backbone.vit.pos_embed)
+    assert not any(name.startswith(("online.", "optimizer.")) for name in online.extras)

@@ -5,6 +5,7 @@ The names come from the files that each format cites in ``verified``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -206,6 +207,52 @@ def test_mae_fine_tuned_with_average_pooling_keeps_its_classifier():
         patches = trunk.forward_intermediates(batch)[0][1]
         normed = reference.norm(head, "norm", patches.mean(1))
         assert_same(normed @ head["weight"].T + head["bias"], expected)
+
+
+# facebookresearch/mae main_linprobe.py @ 6a2ba402: a batch norm without parameters, then the layer
+def test_mae_linear_probe_keeps_its_classifier():
+    state = random_vit()
+    probe = nn.Sequential(nn.BatchNorm1d(192, affine=False, eps=1e-6), nn.Linear(192, 5)).eval()
+    probe[0].running_mean.normal_()
+    probe[0].running_var.uniform_(0.1, 2)
+    content = {"model": state | below("head.", probe.state_dict())}
+    converted = read(content)
+    assert (converted.format, converted.pooling, converted.ignored) == ("mae", "cls", [])
+    batch = images(48, 48)
+    rows = load_trunk(converted, "weights.pth")(batch)
+    head = converted.classifier
+    with torch.no_grad():
+        assert_same(rows @ head["weight"].T + head["bias"], probe(rows))
+    content["model"]["head.0.running_mean"] = torch.zeros(7)
+    with pytest.raises(UserError, match=r"linear probe of .* do not fit"):
+        read(content)
+
+
+def test_settings_that_weights_do_not_tell():
+    state = random_vit()
+    model = timm.models.VisionTransformer(
+        img_size=32,
+        patch_size=8,
+        embed_dim=192,
+        depth=2,
+        num_heads=HEADS,
+        num_classes=0,
+        act_layer="quick_gelu",
+        norm_layer=partial(nn.LayerNorm, eps=1e-3),
+    )
+    model.load_state_dict(state)
+    arch = {"epsilon": 1e-3, "activation": "quick_gelu"}
+    trunk = load_trunk(read(state, **arch), "weights.pth")
+    batch = images(32, 32)
+    with torch.no_grad():
+        assert_same(trunk(batch), model.eval()(batch))
+    for wrong, words in (
+        ({"epsilon": "small"}, "epsilon is 'small'"),
+        ({"activation": "softmax"}, "activation is 'softmax'; there are gelu, gelu_tanh"),
+        ({"resampling": "linear"}, "resampling is 'linear'; there are scale, dino, timm"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read(state, **wrong)
 
 
 # facebookresearch/moco-v3 vits.py @ 1c6b717e, moco/builder.py @ 0c5d00a3, main_lincls.py @ 2877a788

@@ -179,6 +179,10 @@ def test_the_tool_tells_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixtur
     x = images(64)
     direct = load_trunk(convert(read_source(source), arch=ARCH), "x")
     assert torch.equal(load_backbone(out, verbose=False)(x), direct(x))
+    assert convert_tool.main([source, "--arch", "network=online", "heads=3"]) == 0
+    assert "ignored: 46 tensors: target_encoder.module." in capsys.readouterr().out
+    with pytest.raises(UserError, match="--arch: takes key=value, not 'heads'"):
+        convert_tool.main([source, "--arch", "heads"])
     with pytest.raises(UserError, match="DST and --to together"):
         convert_tool.main([source, str(out)])
     with pytest.raises(UserError, match=r"no checkpoint format 'dinov9'; there are .*msn"):

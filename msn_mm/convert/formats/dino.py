@@ -9,7 +9,8 @@ from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
 from msn_mm.convert.formats.timm_vit import says_timm
-from msn_mm.convert.timm_names import is_plain_vit, is_vit, read_vit, settings, within
+from msn_mm.convert.timm_names import is_plain_vit, is_vit, read_vit, within
+from msn_mm.convert.vit import settings
 
 NETWORKS = ("teacher", "student")
 

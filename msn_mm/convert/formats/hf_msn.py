@@ -22,6 +22,15 @@ from msn_mm.convert.vit import vit_architecture
 from msn_mm.errors import UserError
 
 MODEL_TYPE = "vit_msn"
+# Activations of transformers, and timm's names of them.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+}
 # Name of a layer in the published files, and in timm's blocks.
 LAYERS = {
     "layernorm_before": "norm1",
@@ -81,7 +90,7 @@ class HuggingFaceMSN(Format):
         """Join queries, keys and values; keep a classifier."""
         state = raw.tensors()
         settings = raw.config
-        _check(settings, raw.source)
+        arch = {**_told(settings, raw.source), **arch}
         classifier = {
             k.removeprefix("classifier."): v
             for k, v in state.items()
@@ -142,11 +151,16 @@ def _join(state: Mapping[str, Tensor], source: str) -> Iterator[tuple[str, Tenso
             yield f"{found[1]}qkv.{found[3]}", torch.cat(whole)
 
 
-def _check(settings: Mapping[str, Any], source: str) -> None:
-    """Refuse what weights do not show and the trunk does not have."""
-    for key, expected in (("hidden_act", "gelu"), ("layer_norm_eps", 1e-6)):
-        if settings.get(key, expected) != expected:
-            raise UserError(f"'{source}' has {key}={settings[key]}; only {expected} is supported")
+def _told(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return what weights do not show: activation and epsilon."""
+    activation = settings.get("hidden_act", "gelu")
+    if activation not in _ACTIVATIONS:
+        known = ", ".join(_ACTIVATIONS)
+        raise UserError(f"'{source}' has hidden_act={activation}; only {known} are supported")
+    return {
+        "activation": _ACTIVATIONS[activation],
+        "epsilon": float(settings.get("layer_norm_eps", 1e-6)),
+    }
 
 
 def _one(value: Any, name: str) -> int:

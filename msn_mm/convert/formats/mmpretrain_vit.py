@@ -11,7 +11,8 @@ from torch import Tensor
 from msn_mm.convert.architecture import heads_of
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, count_blocks, rename
 from msn_mm.convert.formats.mocov3_vit import mocov3_heads
-from msn_mm.convert.timm_names import is_vit, read_vit, settings, within, wrapped
+from msn_mm.convert.timm_names import is_vit, read_vit, within, wrapped
+from msn_mm.convert.vit import settings
 
 _PARTS = {
     "ln1": "norm1",

@@ -7,7 +7,8 @@ from typing import Any
 
 from msn_mm.convert.architecture import heads_of
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint
-from msn_mm.convert.timm_names import is_vit, read_vit, settings, within, wrapped
+from msn_mm.convert.timm_names import is_vit, read_vit, within, wrapped
+from msn_mm.convert.vit import settings
 
 NETWORKS = ("base_encoder", "momentum_encoder")
 

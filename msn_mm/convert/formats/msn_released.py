@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint, strip_prefixes
-from msn_mm.convert.timm_names import settings
 from msn_mm.convert.training_state import adam_states, group_settings, trainable
-from msn_mm.convert.vit import vit_architecture
+from msn_mm.convert.vit import settings, vit_architecture
 from msn_mm.errors import UserError
 
 # Layers of the projection head and their places in ours.

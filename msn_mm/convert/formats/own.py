@@ -21,13 +21,15 @@ from msn_mm.convert.format import (
     RawCheckpoint,
 )
 from msn_mm.convert.resnet import resnet_architecture
-from msn_mm.convert.vit import vit_architecture
+from msn_mm.convert.training_state import adam_states, group_settings, trainable
+from msn_mm.convert.vit import settings, vit_architecture
 from msn_mm.errors import UserError
 
 # Where a model keeps the trunk that represents, the best first.
 _TRUNKS = ("target_backbone.", "backbone.", "")
 _PROJECTORS = ("target_head.projector.", "head.projector.")
 _PROTOTYPES = "head.prototypes"
+_NETWORKS = {"target": _TRUNKS[0], "online": _TRUNKS[1]}
 _CLASSIFIER = ("classifier", "", "classifier.")
 METADATA_KEY = "msn_mm"
 _PLAIN = "vit_small_patch16_224"
@@ -56,24 +58,39 @@ class OwnCheckpoint(Format):
         return _is_written(raw) or any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
-        """Take the trunk, the target's if there is one, and what there is of heads."""
+        """Take the trunk, the target's if there is one, and what there is of heads.
+
+        Of a training's file the online network and the optimizer go to the extras;
+        ``arch`` may say ``network="online"`` for that network as the trunk.
+        """
         state, told = _state(raw), _told(raw)
+        there = [n for n, prefix in _NETWORKS.items() if f"{prefix}vit.cls_token" in state]
+        network = arch.get("network")
+        if network is not None:
+            settings({"network": network}, there)
         # Of each tensor that counts: its canonical part and name.
         places: dict[str, tuple[str, str]] = {}
-        for part, canonical, prefix in _layout(state, _is_written(raw)):
+        for part, canonical, prefix in _layout(state, _is_written(raw), network):
             for name in _below(state, prefix):
-                places[prefix + name] = (part, canonical + name)
+                places.setdefault(prefix + name, (part, canonical + name))
         parts: dict[str, dict[str, Tensor]] = {"trunk": {}, "extras": {}, "classifier": {}}
         for key, (part, name) in places.items():
             parts[part][name] = state[key]
+        plain = dict(told.get("settings", {}))
+        optimizer = raw.content.get("optimizer")
+        if optimizer is not None and "online" in there and network != "online":
+            parts["extras"] |= _optimizer(optimizer, state)
+            plain["optimizer"] = group_settings(optimizer)
         return Converted(
             format=self.name,
-            architecture=_architecture(parts["trunk"], arch, told, raw.source),
+            architecture=_architecture(
+                parts["trunk"], {k: v for k, v in arch.items() if k != "network"}, told, raw.source
+            ),
             trunk=parts["trunk"],
             extras=parts["extras"],
             classifier=parts["classifier"],
             pooling=told.get("pooling", "cls"),
-            settings=told.get("settings", {}),
+            settings=plain,
             used=len(places),
             ignored=[key for key in state if key not in places],
             mean=tuple(told.get("mean", IMAGENET_MEAN)),
@@ -81,17 +98,42 @@ class OwnCheckpoint(Format):
         )
 
 
-def _layout(state: Mapping[str, Tensor], is_written: bool) -> list[tuple[str, str, str]]:
+def _layout(
+    state: Mapping[str, Tensor], is_written: bool, network: str | None
+) -> list[tuple[str, str, str]]:
     """Return what lies where: (part, beginning of its canonical names, prefix in the file)."""
     if is_written:
         return [("trunk", "", "backbone."), ("extras", "", "head."), _CLASSIFIER]
+    first = 1 if network == "online" else 0
+    trunk = next(p for p in _TRUNKS[first:] if f"{p}vit.cls_token" in state)
+    projector = next((p for p in _PROJECTORS[first:] if _below(state, p)), None)
     found = [
-        ("trunk", "vit.", next(f"{p}vit." for p in _TRUNKS if f"{p}vit.cls_token" in state)),
+        ("trunk", "vit.", f"{trunk}vit."),
         ("extras", "prototypes", _PROTOTYPES),
         _CLASSIFIER,
     ]
-    projector = next((p for p in _PROJECTORS if _below(state, p)), None)
-    return found if projector is None else [*found, ("extras", "projector.", projector)]
+    if projector is not None:
+        found.append(("extras", "projector.", projector))
+    if trunk == _TRUNKS[0]:
+        found.append(("extras", "online.vit.", f"{_TRUNKS[1]}vit."))
+        if projector == _PROJECTORS[0]:
+            found.append(("extras", "online.projector.", _PROJECTORS[1]))
+    return found
+
+
+def _optimizer(saved: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return Adam's state by canonical names, where the groups are this project's."""
+    # The engine imports this package.
+    from msn_mm.engine.optim.decay_groups import GROUPS, group_of
+
+    names = [n for n in trainable(state) if n.startswith((_TRUNKS[1], "head."))]
+    groups = [[n for n in names if group_of(n, state[n].ndim) == group] for group in GROUPS]
+    shapes = {name: state[name].shape for name in names}
+    return {
+        f"optimizer.{kind}.{name.partition('.')[2]}": value
+        for name, own in adam_states(saved, [g for g in groups if g], shapes).items()
+        for kind, value in own.items()
+    }
 
 
 def _is_written(raw: RawCheckpoint) -> bool:

@@ -18,7 +18,8 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
-from msn_mm.convert.timm_names import is_vit, read_vit, settings, wrapped
+from msn_mm.convert.timm_names import is_vit, read_vit, wrapped
+from msn_mm.convert.vit import settings
 from msn_mm.errors import UserError
 
 METADATA_KEY = "msn_mm.timm"

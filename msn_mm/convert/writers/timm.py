@@ -62,6 +62,13 @@ class TimmWriter(Writer):
         )
 
 
+class _Code(str):
+    """An argument that is code already."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _create_model(architecture: ViTArchitecture, converted: Converted, path: Path) -> str:
     """Return the line of code that builds the model and loads the file."""
     key = (architecture.width, architecture.depth, architecture.heads)
@@ -81,6 +88,9 @@ def _create_model(architecture: ViTArchitecture, converted: Converted, path: Pat
     if converted.pooling == "mean" and arguments["num_classes"]:
         has_norm = "norm.weight" in head
         arguments |= dict(global_pool="avg", fc_norm=has_norm, final_norm=True)
+    epsilon = arguments.pop("norm_eps", None)
+    if epsilon is not None:
+        arguments["norm_layer"] = _Code(f"functools.partial(torch.nn.LayerNorm, eps={epsilon})")
     words = [repr(name), *(f"{k}={v!r}" for k, v in arguments.items())]
     return f"timm.create_model({', '.join(words)}, checkpoint_path={str(path)!r})"
 

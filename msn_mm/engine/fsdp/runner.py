@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -23,9 +22,7 @@ class ShardedRunner(Runner):
     MMEngine's checkpoint hook does.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.register_hook(_WholeStateHook(), priority="HIGHEST")
+    _whole_state: dict[str, Any] | None = None
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Initialise the weights while they are whole, then wrap."""
@@ -73,12 +70,11 @@ class ShardedRunner(Runner):
         finally:
             self._whole_state = None
 
-
-class _WholeStateHook(Hook):
-    """Put the gathered tensors in the place of the first process's shards."""
-
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint.update(runner._whole_state)
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call the hooks; those of a save find whole tensors in the place of shards."""
+        if fn_name == "before_save_checkpoint" and self._whole_state is not None:
+            kwargs["checkpoint"].update(self._whole_state)
+        super().call_hook(fn_name, **kwargs)
 
 
 def _clip_grad_norm(parameters: list[Tensor], max_norm: float, **kwargs: Any) -> Tensor:

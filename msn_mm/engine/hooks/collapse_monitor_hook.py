@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -101,6 +103,22 @@ class CollapseMonitorHook(Hook):
         self._previous: set[str] = set()
         self._best_rank = 0.0
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=window)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to log and warn as this one would."""
+        recent = self._recent if get_rank() == 0 else ()  # the first process alone logs
+        return {
+            "announced": sorted(self.announced),
+            "previous": sorted(self._previous),
+            "best_rank": self._best_rank,
+            "recent": [{name: value.cpu() for name, value in seen.items()} for seen in recent],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` returned."""
+        self.announced, self._previous = set(state["announced"]), set(state["previous"])
+        self._best_rank = state["best_rank"]
+        self._recent = deque(map(dict, state["recent"]), maxlen=self.window)
 
     def after_train_iter(
         self,

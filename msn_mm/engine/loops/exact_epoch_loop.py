@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.loops.skipping import can_skip, images_a_step, skip_images
-from msn_mm.engine.loops.worker_signals import outlive_first_sigterm
+from msn_mm.engine.loops.worker_signals import end_workers, outlive_first_sigterm
 from msn_mm.registry import LOOPS
 
 
@@ -40,6 +40,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         self._seen = 0  # images of this epoch, by all processes
         self._validation_due = False
         self._first = 0  # number of the next epoch's first iteration within it
+        self._batches: Iterator[Any] = iter(())
         self._restore: Callable[[], None] | None = None
 
     def progress(self, epoch: int, iteration: int) -> Progress:
@@ -102,6 +103,16 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train."""
+        try:
+            return self._run()
+        finally:
+            end_workers(self.dataloader, self._batches)
+            for hook in self.runner.hooks:
+                # A run that ended by an error tells no hook; signals would stay with it.
+                if hasattr(hook, "release"):
+                    hook.release()
+
+    def _run(self) -> torch.nn.Module:
         self.runner.call_hook("before_train")
         if self._first == 0:
             self._restored()
@@ -120,9 +131,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         first, self._first = self._first, 0
-        batches = self._batches(first)
+        self._batches = self._start(first)
         self._restored()
-        for idx, data_batch in enumerate(batches, start=first):
+        for idx, data_batch in enumerate(self._batches, start=first):
             self.run_iter(idx, data_batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
@@ -139,7 +150,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         """Count the validation that is under way as done."""
         self._validation_due = False
 
-    def _batches(self, first: int) -> Iterator[Any]:
+    def _start(self, first: int) -> Iterator[Any]:
         loader = self.dataloader
         loader.generator = torch.Generator().manual_seed(self.runner.seed + self._epoch)
         if first >= len(loader):

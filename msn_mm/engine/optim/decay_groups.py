@@ -11,6 +11,8 @@ from torch import nn
 from msn_mm.errors import UserError
 from msn_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
+GROUPS = ("decay", "no_decay", "prototypes")
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DecayGroupsConstructor:
@@ -47,21 +49,21 @@ class DecayGroupsConstructor:
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Return the non-empty groups ``decay``, ``no_decay`` and ``prototypes``, in this order."""
-    decay: list[nn.Parameter] = []
-    no_decay: list[nn.Parameter] = []
-    prototypes: list[nn.Parameter] = []
+    found: dict[str, list[nn.Parameter]] = {name: [] for name in GROUPS}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name.rpartition(".")[2] == "prototypes":
-            prototypes.append(parameter)
-        elif parameter.ndim <= 1 or name.endswith(".bias"):
-            no_decay.append(parameter)
-        else:
-            decay.append(parameter)
+        found[group_of(name, parameter.ndim)].append(parameter)
     groups: list[dict[str, Any]] = [
-        {"name": "decay", "params": decay},
-        {"name": "no_decay", "params": no_decay, "weight_decay": 0.0},
-        {"name": "prototypes", "params": prototypes, "weight_decay": 0.0, "clip": False},
+        {"name": "decay", "params": found["decay"]},
+        {"name": "no_decay", "params": found["no_decay"], "weight_decay": 0.0},
+        {"name": "prototypes", "params": found["prototypes"], "weight_decay": 0.0, "clip": False},
     ]
     return [group for group in groups if group["params"]]
+
+
+def group_of(name: str, ndim: int) -> str:
+    """Return which of :data:`GROUPS` a parameter belongs to."""
+    if name.rpartition(".")[2] == "prototypes":
+        return "prototypes"
+    return "no_decay" if ndim <= 1 or name.endswith(".bias") else "decay"

@@ -41,6 +41,7 @@ class MaskedViT(nn.Module):
         checkpointing: Recompute each block in the backward pass: less memory, more time.
         resampling: How positions get to another grid: as ``scale`` (MSN), ``dino`` or
             ``timm`` do; see :func:`~msn_mm.models.ops.position.resampling_matrix`.
+        norm_eps: Epsilon of all layer norms; None leaves the named model's own, 1e-6.
         **vit_args: Further arguments of ``VisionTransformer`` (``embed_dim``,
             ``depth``, ``num_heads``, ``mlp_ratio``, ...).
 
@@ -58,6 +59,7 @@ class MaskedViT(nn.Module):
         drop_path_rate: float = 0.0,
         checkpointing: bool = False,
         resampling: Resampling = "scale",
+        norm_eps: float | None = None,
         **vit_args: Any,
     ) -> None:
         super().__init__()
@@ -70,6 +72,10 @@ class MaskedViT(nn.Module):
             name,
             dict(img_size=img_size, in_chans=in_chans, drop_path_rate=drop_path_rate, **vit_args),
         )
+        if norm_eps is not None:
+            for module in self.vit.modules():
+                if isinstance(module, nn.LayerNorm):
+                    module.eps = norm_eps
         self.checkpointing = checkpointing
         self.resampling: Resampling = resampling
         self.in_chans = in_chans

@@ -1,0 +1,18 @@
+"""The end of a training that was asked to stop, neither a mistake nor a success."""
+
+from __future__ import annotations
+
+import signal
+
+
+class TrainingStopped(Exception):
+    """A signal asked the training to stop, and its state is saved.
+
+    Attributes:
+        status: with which a tool that ends by it leaves: 128 + the signal's
+            number, as a shell counts (SIGTERM: 143, SIGUSR1: 138).
+    """
+
+    def __init__(self, number: int, line: str) -> None:
+        super().__init__(line)
+        self.status = 128 + int(signal.Signals(number))
