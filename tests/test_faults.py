@@ -33,6 +33,8 @@ PARTS = ("state_dict", "optimizer", "param_schedulers", "random_state")
 SLOW = dict(backend="faulty_local", pause_s=0.5)
 # A save rests for so long in its middle.
 PAUSE_S = 0.05
+# Enough for a training that takes two seconds on a free machine.
+LONGEST_S = 120
 # Histories of what depends on the machine's speed.
 TIMED = re.compile(r"time|memory|images_per_s|_s$|seconds|share")
 
@@ -79,10 +81,18 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def end(process: BaseProcess, out: Path) -> None:
+    """Wait for a training to end, in any way but hanging."""
+    process.join(LONGEST_S)
+    if process.is_alive():
+        process.kill()
+        pytest.fail(f"the training hangs: {said(out)}")
+
+
 def run_whole(config: Path, out: Path, workers: int = 0) -> dict[str, Any]:
     """What a run computes that nobody kills."""
     process = start(config, out, workers=workers)
-    process.join()
+    end(process, out)
     assert process.exitcode == 0, said(out)
     return content(out)
 
@@ -95,7 +105,7 @@ def uninterrupted(config: Path) -> dict[str, Any]:
 def finish(config: Path, out: Path, uninterrupted: dict[str, Any]) -> None:
     """Resume to the end, and compare."""
     process = start(config, out, resume=True)
-    process.join()
+    end(process, out)
     assert process.exitcode == 0, said(out)
     assert not unfinished(out)
     assert (out / "last_checkpoint").read_text() == str(out / f"epoch_{EPOCHS}.pth")
@@ -125,7 +135,7 @@ def test_killed_at_a_chosen_moment_of_a_save(
 ) -> None:
     out = tmp_path / "run"
     process = start(config, out, die=moment)
-    process.join()
+    end(process, out)
     assert process.exitcode == -signal.SIGKILL, said(out)
     assert bool(unfinished(out)) == left
     pointed = (out / "last_checkpoint").read_text() if pointer else None
@@ -182,7 +192,7 @@ def survive(
             )
             want_save = killed_in_save < in_saves and chance.random() < 0.5
             in_save = None if enough else kill_at_random(process, out, chance, want_save)
-            process.join()
+            end(process, out)
             if checkpoint is not None and f"resuming from {checkpoint}" not in said(out):
                 assert in_save is not None, said(out)  # killed before it could say so
             if in_save is None:
