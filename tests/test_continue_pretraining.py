@@ -246,6 +246,7 @@ def saved_start(work_dir: str, launcher: str, wrapper: str | None) -> str:
     return type(runner.model).__name__
 
 
+@pytest.mark.slow
 def test_shards_and_copies_start_as_one_process_does(tmp_path: Path) -> None:
     torch.save(released(random_vit(in_chans=1)), "msn.pth.tar")
     saved_start("one", "none", None)
