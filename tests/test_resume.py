@@ -135,6 +135,20 @@ def test_resumed_within_an_epoch_bitwise(tmp_path: Path, sampler: str, workers: 
         assert_same(content(tmp_path / "whole/epoch_3.pth"), content(out / "epoch_3.pth"))
 
 
+def test_workers_that_stay_resume_bitwise_at_an_epoch_s_end(tmp_path: Path) -> None:
+    """They start once, not each epoch, so their start must not move the generators."""
+    options = {
+        "train_dataloader.num_workers": 1,
+        "train_dataloader.persistent_workers": True,
+        "default_hooks.checkpoint.max_keep_ckpts": -1,
+    }
+    cfg = toy(tmp_path, options, KEYED)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    train(build_runner(cfg, work_dir=whole))
+    train(build_runner(cfg, work_dir=out, resume=whole / "epoch_1.pth"))
+    assert_same(content(whole / "epoch_3.pth"), content(out / "epoch_3.pth"))
+
+
 def log_of(out: Path) -> str:
     return "".join(sorted(path.read_text() for path in out.rglob("*.log")))
 
@@ -399,11 +413,19 @@ def test_more_epochs_follow_the_new_schedule(tmp_path: Path) -> None:
     assert "schedules differ" not in log_of(tmp_path / "again")
 
 
-def test_accumulation_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BY_ITERATION = "param_scheduler = [dict(type='LinearLR', by_epoch=False, end=1000)]\n"
+
+
+@pytest.mark.parametrize("schedule", ["", BY_ITERATION])
+def test_accumulation_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str
+) -> None:
     """Steps, epochs and schedules go on as under the new number of iterations a step."""
 
     def keyed(accumulation: int) -> Any:
-        return toy(tmp_path, {"accumulation": accumulation, "global_batch_size": 4}, KEYED)
+        return toy(
+            tmp_path, {"accumulation": accumulation, "global_batch_size": 4}, KEYED + schedule
+        )
 
     whole = lrs(keyed(2), tmp_path / "whole")
     reads = Reads(monkeypatch)
