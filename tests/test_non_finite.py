@@ -248,6 +248,15 @@ def test_bfloat16_is_among_the_knobs_when_it_is_on(tmp_path):
         runner.train()
 
 
+def test_a_weight_that_is_not_finite_is_named_as_the_cause(tmp_path):
+    cfg = tiny_digits()
+    cfg.default_hooks.non_finite_steps.max_in_a_row = 2
+    runner = build_runner(cfg, work_dir=tmp_path)
+    dict(runner.model.named_parameters())[GRADIENT].data[0, 0] = float("inf")
+    with pytest.raises(UserError, match=rf"representations, because the weight {GRADIENT} is not"):
+        runner.train()
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     cfg = tiny_digits()
     cfg.default_hooks.checkpoint.interval = 1
