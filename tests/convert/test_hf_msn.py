@@ -143,7 +143,7 @@ def test_other_models_of_transformers_are_refused(tmp_path: Path) -> None:
     model = _model()
     state = model.state_dict()
     with pytest.raises(UserError, match="no checkpoint of an image encoder"):
-        convert(RawCheckpoint("x", state, {"model_type": "vit"}))
+        convert(RawCheckpoint("x", state, {"model_type": "deit"}))
     with pytest.raises(UserError, match="hidden_act=mish; only gelu, gelu_new"):
         convert(RawCheckpoint("x", state, {"model_type": "vit_msn", "hidden_act": "mish"}))
     model.save_pretrained(tmp_path)

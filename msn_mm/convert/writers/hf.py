@@ -13,7 +13,8 @@ from torch import Tensor
 from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.files import new_directory, save_tensors
 from msn_mm.convert.format import Converted
-from msn_mm.convert.formats.hf_msn import LAYERS, MODEL_TYPE, QKV, STEMS
+from msn_mm.convert.formats.hf_msn import MODEL_TYPE
+from msn_mm.convert.hf_names import LAYERS, QKV, STEMS
 from msn_mm.convert.source import MSN_HEAD
 from msn_mm.convert.writer import WRITERS, Writer, Written, plain_vit, resampling_note
 
