@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint
 from msn_mm.convert.hf_names import is_hf_vit, read_hf
+from msn_mm.convert.source import BESIDE
+from msn_mm.errors import UserError
 
 MODEL_TYPE = "vit_msn"
+SETTINGS_KEY = "msn_mm_settings"
 _EPSILON = 1e-6
 
 
@@ -36,8 +40,24 @@ class HuggingFaceMSN(Format):
         return is_hf_vit(raw, [MODEL_TYPE], without=("pooler.", "decoder."))
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
-        """Read the encoder, a classifier, and an MSN head that lies beside."""
+        """Read the encoder, a classifier, and what of a training lies beside."""
         found = read_hf(self.name, raw, arch, epsilon=_EPSILON)
-        found.extras = raw.tensors("msn_head")
+        for beside in BESIDE:
+            found.extras |= raw.tensors(beside)
+            found.settings |= _settings(raw.config.get(beside), raw.source)
         found.used += len(found.extras)
         return found
+
+
+def _settings(metadata: Mapping[str, str] | None, source: str) -> dict[str, Any]:
+    """Return the plain values that a file beside the weights keeps of a training."""
+    text = (metadata or {}).get(SETTINGS_KEY)
+    if text is None:
+        return {}
+    try:
+        settings = json.loads(text)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise UserError(f"the metadata of a file in '{source}' are damaged; convert it anew")
+    return settings
