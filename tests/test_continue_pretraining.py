@@ -60,8 +60,9 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin(load_from: str | None, in_config: str | None = None, **options: Any) -> tuple[Start, str]:
     """What a training starts with, and its log."""
+    reading = {k: options.pop(k) for k in ("load_format", "load_arch") if k in options}
     cfg = tiny_digits(**WITHOUT_VAL, **options, load_from=in_config)
-    runner = build_runner(cfg, work_dir="out", load_from=load_from)
+    runner = build_runner(cfg, work_dir="out", load_from=load_from, **reading)
     start = Start()
     runner.register_hook(start)
     with pytest.raises(Stop):

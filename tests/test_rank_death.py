@@ -76,20 +76,23 @@ def test_the_number_of_restarts_must_be_one(tmp_path: Path) -> None:
 
 def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
     environ = {"TORCHELASTIC_RESTART_COUNT": "2", LAUNCHED_AT: str(time.time() - 100)}
-    assert resume_of_restart(tmp_path, "old.pth", {}) == ("old.pth", [])
+    assert resume_of_restart(tmp_path, "old.pth", environ={}) == ("old.pth", [])
     path = tmp_path / "epoch_7.pth"
     meta = {"epoch": 7, "iter": 28}
     torch.save({"meta": meta, "state_dict": {}, "optimizer": {}, "message_hub": {}}, path)
-    found, said = resume_of_restart(tmp_path, False, environ)
+    found, said = resume_of_restart(tmp_path, False, environ=environ)
     assert (found, said) == (path, ["restart 2: going on from epoch_7.pth"])
     # The run was told to start from a checkpoint; its own newer one counts.
-    assert resume_of_restart(tmp_path, "old.pth", environ)[0] == path
+    assert resume_of_restart(tmp_path, "old.pth", environ=environ)[0] == path
     an_hour_ago = time.time() - 3600
     os.utime(path, (an_hour_ago, an_hour_ago))
-    found, said = resume_of_restart(tmp_path, False, environ)
+    found, said = resume_of_restart(tmp_path, False, environ=environ)
     assert found is False
     assert "starting from scratch" in said[0]
-    assert resume_of_restart(tmp_path, "old.pth", environ)[0] == "old.pth"
+    found, said = resume_of_restart(tmp_path, False, "msn.pth.tar", environ)
+    assert found is False
+    assert said[0].endswith("of this run yet, starting from 'msn.pth.tar', as at first")
+    assert resume_of_restart(tmp_path, "old.pth", environ=environ)[0] == "old.pth"
 
 
 def test_only_the_first_to_die_are_named() -> None:

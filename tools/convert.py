@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from msn_mm.utils.checkpoint_files import check_checkpoint
-from msn_mm.utils.cli import ArgumentParser, parse_value, run_tool
-
-
-def _setting(word: str) -> tuple[str, Any]:
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"takes key=value, not '{word}'")
-    return key, parse_value(text)
+from msn_mm.utils.checkpoint_options import add_reading_options
+from msn_mm.utils.cli import ArgumentParser, run_tool
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -26,25 +19,9 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument("source", help="a file, a Hugging Face directory or an http(s) address")
     parser.add_argument("destination", nargs="?", help="where to; left out: only tell what it is")
     parser.add_argument("--to", metavar="LIBRARY", help="msn_mm, official, hf, timm, onnx, ...")
-    parser.add_argument(
-        "--from",
-        dest="format",
-        default="auto",
-        metavar="FORMAT",
-        help="format of the source (default: recognised from its keys)",
-    )
+    add_reading_options(parser)
     parser.add_argument("--heads", type=int, help="attention heads, where weights do not tell")
     parser.add_argument("--image-size", type=int, help="pixels that the positions belong to")
-    parser.add_argument(
-        "--arch",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_setting,
-        metavar="KEY=VALUE",
-        help="what else weights do not tell: network=online resampling=dino epsilon=1e-5 "
-        "activation=quick_gelu of a ViT, stem=small padding=same of a ResNet",
-    )
     parser.add_argument("--sha256", help="hash of a downloaded file, or the beginning of one")
     args = parser.parse_args(argv)
     if (args.destination is None) != (args.to is None):

@@ -10,6 +10,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.checkpoint_options import add_reading_options
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.protocol_options import not_negative, positive
@@ -36,6 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="SRC",
         help="start from a checkpoint of any known format: a file, a directory or an address",
     )
+    add_reading_options(parser)
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
@@ -95,6 +97,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
         deterministic=args.deterministic,
         load_from=args.load_from,
+        load_format=args.format,
+        load_arch=dict(args.arch),
     )
     try:
         train(runner)

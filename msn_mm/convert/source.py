@@ -14,8 +14,10 @@ from msn_mm.convert.torch_file import read_json, read_tensor_file
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import INDEX, WEIGHTS, find_weights, is_address
 
-# Where the writer of such a directory puts an MSN head, which has no place in it.
-MSN_HEAD = "msn_head.safetensors"
+# What has no place in a Hugging Face directory and lies beside, and what a raw
+# checkpoint calls it: MSN's head; what only a training that goes on needs.
+MSN_HEAD, MSN_TRAINING = "msn_head.safetensors", "msn_training.safetensors"
+BESIDE = {"msn_head": MSN_HEAD, "msn_training": MSN_TRAINING}
 PREPROCESSOR = "preprocessor_config"
 METADATA = "metadata"
 
@@ -57,10 +59,12 @@ def _read_file(path: Path, name: str, mmap: bool) -> RawCheckpoint:
 
 def _read_directory(path: Path, name: str, mmap: bool) -> RawCheckpoint:
     raw = _read_file(find_weights(path), name, mmap)
-    if not (path / MSN_HEAD).is_file():
-        return raw
-    head, _ = read_tensor_file(path / MSN_HEAD, mmap)
-    return replace(raw, content={**raw.content, "msn_head": head})
+    for key, file in BESIDE.items():
+        if (path / file).is_file():
+            tensors, metadata = read_tensor_file(path / file, mmap)
+            content = {**raw.content, key: tensors}
+            raw = replace(raw, content=content, config={**raw.config, key: metadata})
+    return raw
 
 
 def _config(directory: Path) -> dict[str, Any]:

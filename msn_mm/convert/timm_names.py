@@ -50,6 +50,18 @@ def join_chunks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {re.sub(r"^blocks\.\d+\.(?=\d+\.)", "blocks.", k): v for k, v in state.items()}
 
 
+def place_registers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give DINOv2's registers timm's name, and CLS the position that it alone has there."""
+    placed = dict(state)
+    registers = placed.pop("register_tokens", None)
+    if registers is not None and {"pos_embed", "cls_token"} <= set(placed):
+        positions = placed["pos_embed"]
+        placed["reg_token"] = registers
+        placed["cls_token"] = placed["cls_token"] + positions[:, :1]
+        placed["pos_embed"] = positions[:, 1:]
+    return placed
+
+
 def within(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors below a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -13,7 +13,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
-from msn_mm.convert.source import read_source
 from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
@@ -28,6 +27,8 @@ from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
+from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.checkpoint_options import AUTO
 from msn_mm.utils.config_files import resolve_config_path
 from msn_mm.utils.lost_process import telling_lost_process
 
@@ -120,6 +121,8 @@ def build_runner(
     seed: int | None = None,
     deterministic: bool = False,
     load_from: str | Path | None = None,
+    load_format: str = AUTO,
+    load_arch: Mapping[str, Any] | None = None,
 ) -> Runner:
     """Resolve a config for this machine and build its runner.
 
@@ -138,6 +141,9 @@ def build_runner(
         deterministic: ask torch for deterministic algorithms.
         load_from: a checkpoint of any known format to start from (file, directory or
             address); default: the config's ``load_from``.
+        load_format: the format of that checkpoint, where its keys do not tell it.
+        load_arch: what else its weights do not tell; see
+            :meth:`msn_mm.convert.format.Format.read`.
 
     Raises:
         UserError: for every mistake in the config, the launch or the
@@ -181,8 +187,16 @@ def build_runner(
         raise UserError("--load-from starts a training and --resume goes on with one: give one")
     if load_from is not None:
         cfg.load_from, cfg.resume = str(load_from), False
+    reading = {"format": load_format, "arch": dict(load_arch or {})}
+    reading = {key: value for key, value in reading.items() if value not in (AUTO, {})}
+    if reading and (resume or cfg.get("resume") or cfg.get("load_from") is None):
+        raise UserError(
+            "--from and --arch tell how --load-from is read, and nothing is loaded by it: leave "
+            "them out, or give --load-from"
+        )
     # Another machine may see a file later: the first process decides here and below.
-    decided = [resume_of_restart(cfg.work_dir, resume)]
+    start = None if cfg.get("resume") else cfg.get("load_from")
+    decided = [resume_of_restart(cfg.work_dir, resume, start)]
     broadcast_object_list(decided)
     resume, said = decided[0]
     notes += [(logging.WARNING, text) for text in said]
@@ -198,7 +212,7 @@ def build_runner(
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)
 
-    _use_starting_weights(cfg)
+    _use_starting_weights(cfg, reading)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
     number = next(_RUNNERS_BUILT)
@@ -273,13 +287,23 @@ def _use_exact_loop(cfg: Config) -> None:
         loop["type"] = ExactEpochLoop.__name__
 
 
-def _use_starting_weights(cfg: Config) -> None:
-    """Let a checkpoint of any format be what a training starts from."""
+def _use_starting_weights(cfg: Config, reading: Mapping[str, Any]) -> None:
+    """Let a checkpoint of any format be what a training starts from.
+
+    Args:
+        cfg: changed in place.
+        reading: settings of the hook from the command line, which count more
+            than those that the config gives it.
+    """
     source = cfg.get("load_from")
     if source is None or cfg.get("resume") or cfg.get("optim_wrapper") is None:
         return
-    read_source(source)  # a wrong path is told before data and model are built
-    cfg.custom_hooks = [
-        *(cfg.get("custom_hooks") or []),
-        ConfigDict(type=StartingWeightsHook.__name__),
-    ]
+    check_checkpoint(source)  # a wrong path is told before data and model are built
+    name = StartingWeightsHook.__name__
+    hooks = list(cfg.get("custom_hooks") or [])
+    own = [hook for hook in hooks if hook.get("type") == name]
+    if not own:
+        own = [ConfigDict(type=name)]
+        hooks += own
+    own[0].update(reading)
+    cfg.custom_hooks = hooks

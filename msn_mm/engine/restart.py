@@ -20,7 +20,10 @@ def restarts(environ: Mapping[str, str] = os.environ) -> int:
 
 
 def resume_of_restart(
-    work_dir: str | Path, resume: bool | str | Path, environ: Mapping[str, str] = os.environ
+    work_dir: str | Path,
+    resume: bool | str | Path,
+    load_from: str | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> tuple[bool | str | Path, list[str]]:
     """Return what to resume from when this is a restart, and what to say of it.
 
@@ -31,6 +34,7 @@ def resume_of_restart(
     Args:
         work_dir: directory of the run.
         resume: what the user asked for: nothing, the newest checkpoint, or a path.
+        load_from: the checkpoint whose weights the run started with, if any.
         environ: the process's environment.
 
     Returns:
@@ -49,5 +53,7 @@ def resume_of_restart(
     since = 0.0 if requeued else float(environ.get(LAUNCHED_AT, "0"))
     if newest is not None and newest.stat().st_mtime >= since:
         return newest, [f"restart {count}: going on from {newest.name}"]
-    start = "from scratch" if not resume else f"as at first (--resume {resume})"
+    start = f"from '{load_from}', as at first" if load_from else "from scratch"
+    if resume:
+        start = f"as at first (--resume {resume})"
     return resume, [f"restart {count}: no whole checkpoint of this run yet, starting {start}"]

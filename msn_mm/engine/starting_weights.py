@@ -20,6 +20,7 @@ from msn_mm.convert.source import METADATA
 from msn_mm.convert.training_state import adam_states
 from msn_mm.errors import UserError
 from msn_mm.models.ops.position import Resampling, resample_positions
+from msn_mm.utils.checkpoint_options import AUTO
 
 TRUNK, TARGET = "backbone.", "target_backbone."
 _POSITIONS = "vit.pos_embed"
@@ -52,7 +53,11 @@ class StartingWeights:
 
 
 def starting_weights(
-    raw: RawCheckpoint, model: nn.Module, groups: list[list[str]] | None = None
+    raw: RawCheckpoint,
+    model: nn.Module,
+    groups: list[list[str]] | None = None,
+    format: str = AUTO,
+    arch: Mapping[str, Any] | None = None,
 ) -> StartingWeights:
     """Find what of a checkpoint fits a model.
 
@@ -60,6 +65,8 @@ def starting_weights(
         raw: The checkpoint.
         model: The model to be trained, without a wrapper.
         groups: Names of the parameters of each of its optimizer's groups.
+        format: The checkpoint's format, or ``auto`` to recognise it.
+        arch: See :meth:`~msn_mm.convert.format.Format.read`.
 
     Raises:
         UserError: The checkpoint is of no known format, or its trunk is built
@@ -72,8 +79,10 @@ def starting_weights(
             f"load_from: {type(model).__name__} has no backbone to load '{raw.source}' into"
         )
     state = raw.tensors("state_dict") or raw.tensors()
-    is_like = METADATA not in raw.config and set(_below(state, TRUNK)) == set(trunk)
-    converted = _convert(raw, model, needed=not is_like)
+    # What a user says of the checkpoint, only the formats understand.
+    is_like = format == AUTO and not arch and METADATA not in raw.config
+    is_like = is_like and set(_below(state, TRUNK)) == set(trunk)
+    converted = _convert(raw, model, format, arch or {}, needed=not is_like)
     if converted is not None:
         _check_architecture(converted, model.backbone, raw.source)
     if is_like:
@@ -82,14 +91,17 @@ def starting_weights(
     return _of_other(raw.source, converted, own, model)
 
 
-def _convert(raw: RawCheckpoint, model: nn.Module, needed: bool) -> Converted | None:
+def _convert(
+    raw: RawCheckpoint, model: nn.Module, format: str, arch: Mapping[str, Any], needed: bool
+) -> Converted | None:
     """Read the checkpoint; attention heads that it does not tell are taken to be the model's."""
     try:
-        return convert(raw)
+        return convert(raw, format, arch)
     except UserError:
         blocks = getattr(getattr(model.backbone, "vit", None), "blocks", None)
+        heads = {"heads": blocks[0].attn.num_heads} if blocks else {}
         try:
-            return convert(raw, arch={"heads": blocks[0].attn.num_heads} if blocks else {})
+            return convert(raw, format, {**heads, **arch})
         except UserError:
             if needed:
                 raise

@@ -10,6 +10,7 @@ import timm
 import torch
 from convert.released import released
 from convert.vits import ARCH, SIZE, images, random_vit, randomise, relative
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from msn_mm import load_backbone
@@ -131,6 +132,43 @@ def test_other_activations_and_epsilons(act: str, tmp_path: Path) -> None:
         assert relative(theirs.forward_features(x)[:, 0], _cls(model, x)) < 1e-5
 
 
+def test_what_a_training_needs_lies_in_a_file_of_its_own(tmp_path: Path) -> None:
+    first = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    written = write(first, tmp_path / "hf", "hf")
+    training = tmp_path / "hf" / "msn_training.safetensors"
+    names = set(load_file(training))
+    assert names == {k for k in first.extras if k.startswith(("online.", "optimizer."))}
+    assert {name.partition(".")[0] for name in names} == {"online", "optimizer"}
+    assert any("msn_training.safetensors" in note and "delete it" in note for note in written.notes)
+    assert "msn_training.safetensors" in (tmp_path / "hf" / "README.md").read_text()
+
+    whole = convert(read_source(tmp_path / "hf"))
+    assert whole.settings == first.settings and first.settings["optimizer"]
+    write(whole, tmp_path / "a.pth.tar", "official")
+    one, other = (
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / "a.pth.tar", write(first, tmp_path / "b.pth.tar", "official").path)
+    )
+    assert one["opt"]["param_groups"] == other["opt"]["param_groups"]
+
+    training.unlink()
+    model = transformers.ViTMSNModel.from_pretrained(tmp_path / "hf").eval()
+    small = convert(read_source(tmp_path / "hf"))
+    assert small.extras.keys() == first.extras.keys() - names
+    assert small.settings == {}
+    assert relative(load_trunk(small, "x")(images(64)), _cls(model, images(64))) < 1e-5
+    again = write(small, tmp_path / "small", "hf")
+    assert again.notes == [] and "msn_training" not in (again.path / "README.md").read_text()
+
+
+def test_damaged_settings_of_a_training_are_one_line(tmp_path: Path) -> None:
+    write(convert(RawCheckpoint("x", released(random_vit())), arch=ARCH), tmp_path / "hf", "hf")
+    training = tmp_path / "hf" / "msn_training.safetensors"
+    save_file(load_file(training), training, metadata={"msn_mm_settings": "{"})
+    with pytest.raises(UserError, match=r"metadata of a file in .* are damaged"):
+        convert(read_source(tmp_path / "hf"))
+
+
 def test_a_directory_with_content_is_left_alone(tmp_path: Path) -> None:
     found = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
     (tmp_path / "notes.txt").write_text("mine")
@@ -143,7 +181,7 @@ def test_other_models_of_transformers_are_refused(tmp_path: Path) -> None:
     model = _model()
     state = model.state_dict()
     with pytest.raises(UserError, match="no checkpoint of an image encoder"):
-        convert(RawCheckpoint("x", state, {"model_type": "vit"}))
+        convert(RawCheckpoint("x", state, {"model_type": "deit"}))
     with pytest.raises(UserError, match="hidden_act=mish; only gelu, gelu_new"):
         convert(RawCheckpoint("x", state, {"model_type": "vit_msn", "hidden_act": "mish"}))
     model.save_pretrained(tmp_path)

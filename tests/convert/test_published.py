@@ -22,7 +22,7 @@ from msn_mm.evaluation.rows import read_rows
 from msn_mm.registry import MODELS
 from msn_mm.utils.config_files import config_directories
 
-from .test_resnet_formats import features, prefixed, small
+from .resnets import features, prefixed, small
 
 FOLDER = config_directories()[0] / "eval" / "backbones"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))

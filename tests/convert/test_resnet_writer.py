@@ -17,8 +17,8 @@ from msn_mm.convert.writer import write
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 
+from .resnets import prefixed, randomise, small
 from .test_classifier import vit_of
-from .test_resnet_formats import prefixed, randomise, small
 
 
 def converted(state: dict[str, torch.Tensor], **arch: Any) -> Converted:

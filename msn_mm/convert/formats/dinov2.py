@@ -10,7 +10,7 @@ from torch import Tensor
 
 from msn_mm.convert.format import FORMATS, Converted, Format, RawCheckpoint
 from msn_mm.convert.formats.dino import NETWORKS, backbone_of, pick_network
-from msn_mm.convert.timm_names import is_vit, join_chunks, read_vit
+from msn_mm.convert.timm_names import is_vit, join_chunks, place_registers, read_vit
 
 _GATED = {"mlp.w12.": "mlp.fc1.", "mlp.w3.": "mlp.fc2."}
 
@@ -46,17 +46,11 @@ class DinoV2(Format):
         """Read the teacher, or the student that ``arch`` asks for, or the backbone itself."""
         found, left = pick_network(raw, arch)
         state = {_canonical(key): value for key, value in join_chunks(found).items()}
-        registers = state.pop("register_tokens", None)
-        if registers is not None:
-            positions = state["pos_embed"]
-            state["reg_token"] = registers
-            state["cls_token"] = state["cls_token"] + positions[:, :1]
-            state["pos_embed"] = positions[:, 1:]
         return read_vit(
             self.name,
             raw,
-            state,
-            resampling="dino" if registers is None else "timm",
+            place_registers(state),
+            resampling="timm" if "register_tokens" in state else "dino",
             arch=arch,
             ignored=left,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from torch import Tensor
 from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.files import new_directory, save_tensors
 from msn_mm.convert.format import Converted
-from msn_mm.convert.formats.hf_msn import LAYERS, MODEL_TYPE, QKV, STEMS
-from msn_mm.convert.source import MSN_HEAD
+from msn_mm.convert.formats.hf_msn import MODEL_TYPE, SETTINGS_KEY
+from msn_mm.convert.hf_names import LAYERS, QKV, STEMS
+from msn_mm.convert.source import MSN_HEAD, MSN_TRAINING
 from msn_mm.convert.writer import WRITERS, Writer, Written, plain_vit, resampling_note
 
 _STEMS = {ours: theirs for theirs, ours in STEMS.items()}
@@ -27,7 +28,8 @@ class HuggingFaceWriter(Writer):
     """Weights by the published names, which transformers 4 and 5 both load.
 
     With a classifier it is a ``ViTMSNForImageClassification``. MSN's own head,
-    which transformers has no class for, lies in a file beside.
+    which transformers has no class for, lies in a file beside; online network
+    and optimizer, several times as large as all else, in another.
     """
 
     name = "hf"
@@ -54,18 +56,36 @@ class HuggingFaceWriter(Writer):
             "preprocessor_config.json": _as_json(_preprocessor(converted, architecture)),
             "README.md": _card(converted, architecture, kind),
         }
+        beside = _beside(converted.extras)
+        told = {SETTINGS_KEY: json.dumps(converted.settings)}
+        notes = resampling_note(architecture)
+        if MSN_TRAINING in beside:
+            size = sum(value.nbytes for value in beside[MSN_TRAINING].values())
+            notes.append(
+                f"{MSN_TRAINING} ({size / 1e6:,.1f} MB) holds online network and optimizer, which "
+                "only a training that goes on needs; delete it before you publish the directory"
+            )
         with new_directory(destination) as folder:
             for name, text in files.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            if converted.extras:
-                save_tensors(converted.extras, folder / MSN_HEAD)
+            for file, tensors in beside.items():
+                save_tensors(tensors, folder / file, told if file == MSN_TRAINING else None)
             save_tensors(weights, folder / "model.safetensors")
         return Written(
             destination,
             f"transformers.{kind}.from_pretrained({str(destination)!r})",
             left_out,
-            resampling_note(architecture),
+            notes,
         )
+
+
+def _beside(extras: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Return what has no place in ``model.safetensors``, by the file that it goes to."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in extras.items():
+        file = MSN_TRAINING if name.startswith(("online.", "optimizer.")) else MSN_HEAD
+        found.setdefault(file, {})[name] = value
+    return found
 
 
 def _theirs(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -124,9 +144,16 @@ def _preprocessor(converted: Converted, architecture: ViTArchitecture) -> dict[s
 
 
 def _card(converted: Converted, architecture: ViTArchitecture, kind: str) -> str:
+    beside = _beside(converted.extras)
     head = ""
-    if converted.extras:
-        head = f"\nMSN's projector and prototypes lie beside it in `{MSN_HEAD}`.\n"
+    if MSN_HEAD in beside:
+        head += f"\nMSN's projector and prototypes lie beside it in `{MSN_HEAD}`.\n"
+    if MSN_TRAINING in beside:
+        head += (
+            f"\nThe online network and the state of its optimizer lie in `{MSN_TRAINING}`. Only a "
+            "training that\ngoes on needs them: delete that file, and this paragraph, before you "
+            "publish.\n"
+        )
     return f"""---
 library_name: transformers
 pipeline_tag: {"image-classification" if converted.classifier else "image-feature-extraction"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from msn_mm.convert.format import RawCheckpoint
 from msn_mm.convert.runner_loading import LoadedCheckpoint
 from msn_mm.engine.starting_weights import OptimizerStates, StartingWeights, starting_weights
 from msn_mm.registry import HOOKS
+from msn_mm.utils.checkpoint_options import AUTO
 
 _MOST = 8
 
@@ -26,11 +27,20 @@ class StartingWeightsHook(Hook):
 
     MMEngine loads by equal names and starts from random weights where no name
     is equal. The launcher adds this hook where a config or ``--load-from``
-    names a checkpoint and nothing is resumed.
+    names a checkpoint and nothing is resumed; a config may name it itself to say
+    how that checkpoint is read.
+
+    Args:
+        format: the checkpoint's format, or ``auto`` to recognise it.
+        arch: what its weights do not tell; see
+            :meth:`msn_mm.convert.format.Format.read`.
     """
 
     # Before the hooks that read a checkpoint of this project for a resume.
     priority = "VERY_HIGH"
+
+    def __init__(self, format: str = AUTO, arch: Mapping[str, Any] | None = None) -> None:
+        self.format, self.arch = format, dict(arch or {})
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Put the model's own state dict in the place of the checkpoint's content."""
@@ -43,7 +53,7 @@ class StartingWeightsHook(Hook):
             [names.get(id(parameter), "") for parameter in group["params"]]
             for group in (optimizer.param_groups if optimizer else [])
         ]
-        found = starting_weights(checkpoint.raw, model, groups)
+        found = starting_weights(checkpoint.raw, model, groups, self.format, self.arch)
         if not isinstance(optimizer, torch.optim.Adam):
             found.ignored += ["optimizer"] if found.optimizer else []
             found.optimizer = {}
