@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -76,6 +77,11 @@ class LinearProbe(BaseModel):
         heads = head_grid(features, lr_scales, layer_norms)
         blocks, average = needed(heads)
         cfg, checkpoint = _encoder_config(encoder)
+        if checkpoint is None and not cfg.get("checkpoint"):
+            MMLogger.get_current_instance().warning(
+                "model.encoder.checkpoint is not given: the trunk has the weights that its config "
+                "builds, random ones unless it loads some"
+            )
         amp = torch.cuda.is_available() if amp is None else amp
         # Behind a tuple: neither a part of the state nor wrapped, moved or trained.
         self._frozen = (build_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp=amp),)
