@@ -97,6 +97,17 @@ def test_the_full_recipe_is_the_appendix_s(tmp_path: Path) -> None:
     assert (centre.resize, centre.crop, centre.resize_mode) == (256, 224, "short")
 
 
+def test_a_dry_run_tells_its_size() -> None:
+    from msn_mm.utils.dry_run import dry_run, make_plan
+
+    cfg = load_config("configs/linear_vits16.py")
+    plan = make_plan(cfg, processes=8)
+    # 6 heads on one token, 5 each on 4, on 1 + 1 and on 4 + 1; one layer norm.
+    columns = 384 * (6 + 5 * 4 + 5 * 2 + 5 * 5)
+    assert plan.trained == 1000 * (columns + 21) + 2 * 384
+    assert "= 16384" in dry_run(cfg, 8) and "warning" not in dry_run(cfg, 8)
+
+
 @pytest.mark.skipif(not (SHARED / "paper").is_dir(), reason="the appendix is not here")
 def test_the_appendix_says_so() -> None:
     text = (SHARED / "paper" / "msn_appendix.txt").read_text()

@@ -14,7 +14,7 @@ from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
 from msn_mm.convert.source import read_source
-from msn_mm.engine.batch import apply_batch, resolve_batch
+from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
@@ -27,7 +27,7 @@ from msn_mm.engine.loops import ExactEpochLoop
 from msn_mm.engine.restart import resume_of_restart
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
-from msn_mm.registry import MODELS, SCOPE
+from msn_mm.registry import SCOPE
 from msn_mm.utils.config_files import resolve_config_path
 from msn_mm.utils.lost_process import telling_lost_process
 
@@ -156,7 +156,7 @@ def build_runner(
     if cfg.get("train_dataloader") is not None:
         plan = resolve_batch(cfg, world.size)
         apply_batch(cfg, plan)
-        if _couples_images(cfg):
+        if couples_images(cfg):
             notes += [(logging.WARNING, text) for text in plan.warnings()]
         scaled = f", learning rate x {plan.lr_scale:g}" if plan.lr_scale != 1 else ""
         notes.append(
@@ -233,13 +233,6 @@ def train(runner: Runner) -> None:
 
 def _timeout(cfg: Config) -> float:
     return float(((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout", TIMEOUT_S))
-
-
-def _couples_images(cfg: Config) -> bool:
-    """Whether the images of a batch meet in the model; a class may say that they do not."""
-    kind = (cfg.get("model") or {}).get("type")
-    model = MODELS.get(kind) if isinstance(kind, str) else kind
-    return bool(getattr(model, "couples_images", True))
 
 
 def _use_amp(cfg: Config) -> None:

@@ -71,20 +71,12 @@ class LinearProbe(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         if num_classes < 2:
             raise ValueError(f"num_classes must be 2 or more, not {num_classes}")
-        # Evaluation builds on models, so this is not known while models are imported.
-        from msn_mm.evaluation.encoder import build_encoder
-
         heads = head_grid(features, lr_scales, layer_norms)
         blocks, average = needed(heads)
         cfg, checkpoint = _encoder_config(encoder)
-        if checkpoint is None and not cfg.get("checkpoint"):
-            MMLogger.get_current_instance().warning(
-                "model.encoder.checkpoint is not given: the trunk has the weights that its config "
-                "builds, random ones unless it loads some"
-            )
         amp = torch.cuda.is_available() if amp is None else amp
         # Behind a tuple: neither a part of the state nor wrapped, moved or trained.
-        self._frozen = (build_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp=amp),)
+        self._frozen = (_build_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp),)
         self.num_classes = num_classes
         # A trunk without blocks to choose from has one output, of any width.
         parts = blocks + average if can_mask(self.encoder.trunk) else 1
@@ -169,8 +161,32 @@ def _encoder_config(encoder: Mapping[str, Any]) -> tuple[Mapping[str, Any], str 
     return {k: v for k, v in encoder.items() if k != "checkpoint"}, checkpoint
 
 
+def _build_encoder(
+    cfg: Mapping[str, Any], checkpoint: str | None, readout: ReadOut, amp: bool
+) -> Any:
+    # Evaluation builds on models, so this is not known while models are imported.
+    from msn_mm.evaluation.encoder import build_encoder, encoder_of
+
+    if _on_meta():
+        model = MODELS.build(dict(cfg["model"]))
+        return encoder_of(model, readout, amp, cfg.get("data_preprocessor"))
+    if checkpoint is None and not cfg.get("checkpoint"):
+        MMLogger.get_current_instance().warning(
+            "model.encoder.checkpoint is not given: the trunk has the weights that its config "
+            "builds, random ones unless it loads some"
+        )
+    return build_encoder(cfg, checkpoint, readout, amp=amp)
+
+
+def _on_meta() -> bool:
+    """Whether shapes alone are asked for, as in a dry run."""
+    return torch.empty(0).device.type == "meta"
+
+
 def _digest(trunk: torch.nn.Module) -> Tensor:
     """32 bytes that tell a trunk's weights from others'."""
+    if _on_meta():
+        return torch.empty(32, dtype=torch.uint8)
     digest = hashlib.sha256()
     for name, value in sorted(trunk.state_dict().items()):
         digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
