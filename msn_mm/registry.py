@@ -25,7 +25,7 @@ runner_loading.register()
 _ENGINE = ["msn_mm.engine"]
 _MODELS = ["msn_mm.models"]
 _DATASETS = ["msn_mm.datasets"]
-_EVALUATION = ["msn_mm.evaluation.lowshot_metric"]
+_EVALUATION = ["msn_mm.evaluation.lowshot_metric", "msn_mm.evaluation.linear_metric"]
 _VISUALIZATION = ["msn_mm.visualization"]
 
 

@@ -30,6 +30,7 @@ TOOLS = {
     "extract": ["{c}", "{w}"],
     "transfer": ["{c}", "{w}", "--data", "."],
     "convert": ["{w}", "{o}", "--to", "timm"],
+    "linear": ["{c}", "{w}"],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
 WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo")]
@@ -63,6 +64,10 @@ OPTIONS = {
     "extract": {"--mask-ratio": "1", "--images": "text.py", "--part": "some", "--format": "csv"},
     "transfer": {"--data": "cifar11", "--resize": "0", "--crop": "x"},
     "convert": {"--heads": "many"},
+    "linear": {
+        **{"--features": "patch", "--lr-scales": "0", "--layer-norm": "some", "--holdout": "1"},
+        **{"--epochs": "0", "--global-batch": "x", "--batch-size": "0", "--flip": "2"},
+    },
 }
 
 

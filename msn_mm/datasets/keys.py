@@ -20,6 +20,7 @@ VIEW_STREAM = 0
 PERMUTATION_STREAM = 1
 REPLACEMENT_STREAM = 2
 AUGMENTATION_STREAM = 3
+HELD_OUT_STREAM = 4
 
 
 def philox(seed: int, epoch: int, index: int, view: int, stream: int) -> np.random.Generator:

@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from msn_mm.errors import UserError
+from msn_mm.registry import MODELS
 
 # Batch norm and the mean prediction have no meaning on a single image.
 MIN_PROCESS_BATCH = 2
@@ -94,6 +95,17 @@ def resolve_batch(cfg: Config, world_size: int) -> BatchPlan:
     base = cfg.get("base_batch_size")
     scale = 1.0 if base is None else global_batch / _positive(base, "base_batch_size")
     return BatchPlan(world_size, process_batch, accumulation, global_batch, scale)
+
+
+def couples_images(cfg: Config) -> bool:
+    """Whether the images of a batch meet in the model.
+
+    They do unless the model's class says ``couples_images = False``; a batch in several
+    parts is then the same training.
+    """
+    kind = (cfg.get("model") or {}).get("type")
+    model = MODELS.get(kind) if isinstance(kind, str) else kind
+    return bool(getattr(model, "couples_images", True))
 
 
 def apply_batch(cfg: Config, plan: BatchPlan) -> None:

@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
-from msn_mm.engine.batch import apply_batch, resolve_batch
+from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
@@ -162,7 +162,8 @@ def build_runner(
     if cfg.get("train_dataloader") is not None:
         plan = resolve_batch(cfg, world.size)
         apply_batch(cfg, plan)
-        notes += [(logging.WARNING, text) for text in plan.warnings()]
+        if couples_images(cfg):
+            notes += [(logging.WARNING, text) for text in plan.warnings()]
         scaled = f", learning rate x {plan.lr_scale:g}" if plan.lr_scale != 1 else ""
         notes.append(
             (

@@ -75,7 +75,9 @@ class FrozenEncoder:
         self.in_channels: int = normalise.mean.shape[1]
         embed_dim = getattr(trunk, "embed_dim", None)
         self.width: int | None = (
-            readout.blocks * embed_dim if can_mask(trunk) and embed_dim else None
+            (readout.blocks + readout.average) * embed_dim
+            if can_mask(trunk) and embed_dim
+            else None
         )
         self._normalise = normalise
         self._is_owner = is_owner
@@ -163,6 +165,7 @@ class FrozenEncoder:
             "channels": "BGR" if self._is_bgr else "RGB",
             "blocks": self.readout.blocks,
             "norm": self.readout.norm,
+            "average": self.readout.average,
             "precision": "bfloat16 autocast" if self.amp else "float32",
             "device": self.device.type,
             "versions": {

@@ -23,10 +23,12 @@ class ReadOut:
     Attributes:
         blocks: CLS tokens of this many last blocks, concatenated, the last block last.
         norm: After the trunk's final norm instead of before it.
+        average: The mean of the last block's patch tokens behind them.
     """
 
     blocks: int = 1
     norm: bool = False
+    average: bool = False
 
     def __post_init__(self) -> None:
         if self.blocks < 1:
@@ -71,6 +73,8 @@ def check_readout(trunk: nn.Module, readout: ReadOut, mask_ratio: float = 0.0) -
         asked.append(f"the last {readout.blocks} blocks")
     if readout.norm:
         asked.append("the tokens after the final norm")
+    if readout.average:
+        asked.append("the mean of its patch tokens")
     if mask_ratio:
         asked.append("masked images")
     if asked:
@@ -114,8 +118,10 @@ def represent(
         tokens = trunk.forward_intermediates(  # type: ignore[operator]
             images, blocks=readout.blocks, norm=readout.norm, mask_ratio=mask_ratio, keys=keys
         )
-        cls = [pair[0] for pair in tokens]
-        return cls[0] if len(cls) == 1 else torch.cat(cls, dim=1)
+        parts = [pair[0] for pair in tokens]
+        if readout.average:
+            parts.append(tokens[-1][1].mean(dim=1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     # Masked image modelling: its trunks mask by themselves unless told not to.
     whole: dict[str, Any] = {"mask": None} if "mask" in _parameters(trunk.forward) else {}
     try:

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from msn_mm.engine.batch import BatchPlan, apply_batch, resolve_batch
+from msn_mm.engine.batch import BatchPlan, apply_batch, couples_images, resolve_batch
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.engine.fsdp.settle import WRAPPER
 from msn_mm.engine.fsdp.units import whole_at_once
@@ -183,7 +183,7 @@ def _lines(plan: Plan, images_per_s: float | None, amp: bool) -> list[str]:
     return [
         *(f"{name:<{width}}  {text}" for name, text in rows),
         *plan.notes,
-        *(f"warning: {text}" for text in batch.warnings()),
+        *(f"warning: {text}" for text in batch.warnings() if couples_images(plan.cfg)),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from typing import Any
 
 from msn_mm.errors import UserError
@@ -222,6 +223,29 @@ def fraction(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not in (0, 1]; 1 % is 0.01")
     return value
+
+
+def above_0(text: str) -> float:
+    """Read a finite number above 0."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def probability(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not in [0, 1]")
+    return value
+
+
+def feature_name(text: str) -> str:
+    """Read what a linear head sees: ``cls1``, ``cls4+avg``."""
+    if not re.fullmatch(r"cls[1-9][0-9]*([+]avg)?", text):
+        raise argparse.ArgumentTypeError(f"'{text}' is none of cls1, cls4, cls1+avg, cls4+avg, ...")
+    return text
 
 
 def _number(text: str) -> float:

@@ -1,0 +1,115 @@
+"""What a linear evaluation leaves behind: results.json and its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from msn_mm.evaluation.linear_metric import PAPER, RELEASED, LinearMetric
+from msn_mm.utils.results import format_table, write_results
+
+TOPS = ("top1", "top5", "held_out_top1")
+
+
+def measured_heads(runner: Runner) -> dict[str, Any]:
+    """Return what the last validation measured; validates where there was none.
+
+    All processes call it.
+
+    Raises:
+        ValueError: The runner measures nothing of the kind.
+    """
+    metrics = [m for m in runner.val_loop.evaluator.metrics if isinstance(m, LinearMetric)]
+    if not metrics:
+        raise ValueError("val_evaluator has no LinearMetric")
+    if not metrics[0].last:
+        # The training was over when it was resumed.
+        runner.val_loop.run()
+    return metrics[0].last
+
+
+def report_linear(runner: Runner, out: Path, args: Any, seconds: float) -> str | None:
+    """Write ``results.json`` and return the table; all processes call it.
+
+    Args:
+        runner: A runner whose training is over.
+        out: The directory to write to.
+        args: The tool's arguments.
+        seconds: Duration of the work.
+
+    Returns:
+        The table on the first process, ``None`` on others.
+    """
+    measured = measured_heads(runner)
+    if runner.rank != 0:
+        return None
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    cfg = runner.cfg
+    lr = float(cfg.optim_wrapper.optimizer.lr)
+    rates = {
+        name: lr * head.lr_scale
+        for name, head in zip(model.head_names, model.heads.heads, strict=True)
+    }
+    write_results(
+        out / "results.json",
+        tool="linear",
+        config=args.config,
+        checkpoint=cfg.model.encoder.get("checkpoint"),
+        settings={
+            "epochs": runner.epoch,
+            "iterations": runner.iter,
+            "global_batch": cfg.global_batch_size,
+            "accumulation": cfg.accumulation,
+            "processes": runner.world_size,
+            "learning_rates": rates,
+            "momentum": cfg.optim_wrapper.optimizer.momentum,
+            "train_view": cfg.train_dataloader.dataset.transform,
+            "chosen_on": measured["chosen_on"],
+            "images": {"training": len(runner.train_dataloader.dataset), **measured["images"]},
+            "classes": model.num_classes,
+            "holdout": args.holdout,
+            "seed": runner.seed,
+            "encoder": model.encoder.description(),
+            "cfg_options": args.cfg_options,
+        },
+        metrics=summary(measured),
+        seconds=seconds,
+    )
+    return "\n".join([heads_table(measured, rates), f"results: {out / 'results.json'}"])
+
+
+def summary(measured: dict[str, Any]) -> dict[str, Any]:
+    """Return the heads by role (``paper``, ``released``, ``best``), and all of them by name."""
+    heads = measured["heads"]
+    found: dict[str, Any] = {}
+    for head, values in heads.items():
+        for role, mark in (("paper", PAPER), ("released", RELEASED)):
+            if head.endswith(mark):
+                found[role] = {"head": head, **values}
+    best = measured["best"]
+    found["best"] = {"head": best, "chosen_on": measured["chosen_on"], **heads[best]}
+    return {**found, "heads": heads}
+
+
+def heads_table(measured: dict[str, Any], rates: dict[str, float]) -> str:
+    """Lay out all heads, the best of each first, and how the best was chosen."""
+    heads = measured["heads"]
+    tops = [top for top in TOPS if top in next(iter(heads.values()))]
+    key = tops[-1] if "held_out_top1" in tops else "top1"
+    ranked = sorted(heads, key=lambda head: -heads[head][key])
+    rows = [
+        [
+            head + (" <- best" if head == measured["best"] else ""),
+            f"{rates[head]:.3g}",
+            *(f"{heads[head][top]:.2f}" for top in tops),
+        ]
+        for head in ranked
+    ]
+    header = ["head", "lr", *(top.replace("_", "-") for top in tops)]
+    note = f"best: chosen on {measured['chosen_on']}"
+    if "held_out_top1" not in tops:
+        note += ", so its accuracy there is flattered; --holdout 0.1 chooses on training images"
+    return f"{format_table(header, rows)}\n{note}"

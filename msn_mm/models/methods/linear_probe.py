@@ -1,0 +1,194 @@
+"""Linear evaluation: linear classifiers trained on a frozen trunk (appendix C.3).
+
+Legend: B images, C classes, H heads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from msn_mm.errors import UserError
+from msn_mm.models.heads.linear_heads import PAPER, RELEASED, LinearHeads, head_grid, hits, needed
+from msn_mm.models.readout import ReadOut, can_mask
+from msn_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class LinearProbe(BaseModel):
+    """Train a grid of linear classifiers in one pass over the images.
+
+    The trunk computes in inference mode and is no part of the model's state: a
+    checkpoint holds the heads and a digest of the trunk's weights, and
+    goes on with no other trunk. Each head minimises a loss of its own, so the
+    heads learn what each would have learnt alone.
+
+    Args:
+        encoder: ``config`` (path or name of a config with a ``model``), its
+            ``cfg_options``, and ``checkpoint``; or ``model`` and
+            ``data_preprocessor`` themselves in place of a config. See
+            :func:`msn_mm.evaluation.encoder.build_encoder`.
+        num_classes: C.
+        features: What heads read, ``cls1``, ``cls4``, ``cls1+avg``, ...: CLS tokens of
+            the last blocks before the final norm, and the mean of the patch tokens.
+        lr_scales: Learning rates of heads, over that of the optimizer. Features
+            and rates make a grid; the paper's and the released code's settings
+            are always there.
+        layer_norms: Without or with a layer norm before the L2 normalisation, or both.
+        norm: Tokens after the trunk's final norm.
+        amp: bfloat16 autocast for trunk and heads; ``None``: on a GPU.
+        image_size: Side in pixels of the images; a trunk whose width is not known
+            is asked with one of them.
+
+    Raises:
+        UserError: Encoder, checkpoint and features do not fit each other.
+        ValueError: A feature's name or a number is impossible.
+    """
+
+    # What a head learns from a batch is a mean over its images: a batch in
+    # several parts is the same training.
+    couples_images = False
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any],
+        num_classes: int,
+        features: Sequence[str] = ("cls1", "cls4", "cls1+avg", "cls4+avg"),
+        lr_scales: Sequence[float] = (0.1, 0.3, 1.0, 3.0, 10.0),
+        layer_norms: Sequence[bool] = (False,),
+        norm: bool = False,
+        amp: bool | None = None,
+        image_size: int = 224,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be 2 or more, not {num_classes}")
+        heads = head_grid(features, lr_scales, layer_norms)
+        blocks, average = needed(heads)
+        cfg, checkpoint = _encoder_config(encoder)
+        amp = torch.cuda.is_available() if amp is None else amp
+        # Behind a tuple: neither a part of the state nor wrapped, moved or trained.
+        self._frozen = (_build_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp),)
+        self.num_classes = num_classes
+        # A trunk without blocks to choose from has one output, of any width.
+        parts = blocks + average if can_mask(self.encoder.trunk) else 1
+        self.heads = LinearHeads(heads, self._width(image_size) // parts, num_classes)
+        self.register_buffer("trunk_digest", _digest(self.encoder.trunk))
+
+    @property
+    def encoder(self) -> Any:
+        """The frozen encoder."""
+        return self._frozen[0]
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """What each head is called, the paper's first and the released code's second."""
+        told = {PAPER: " (paper)", RELEASED: " (released)"}
+        return tuple(head.name + told.get(head, "") for head in self.heads.heads)
+
+    def forward(
+        self, inputs: Tensor, data_samples: dict[str, Any] | None = None, mode: str = "tensor"
+    ) -> Any:
+        """Run the model.
+
+        Args:
+            inputs: uint8 ``(B, C, S, S)``.
+            data_samples: ``label`` int64 ``(B,)``; ``support`` bool ``(B,)`` of images
+                that are there to choose a head by, where there are such.
+            mode: ``"loss"``: dict of losses; ``"tensor"``: ``(B, C)`` logits of each
+                head; ``"predict"``: for each image a dict with ``hits`` bool (H, 1 or
+                2) on the host, ``support``, and the ``heads``' names.
+        """
+        if mode not in ("loss", "tensor", "predict"):
+            raise ValueError(f"mode is '{mode}'; it must be 'loss', 'tensor' or 'predict'")
+        rows = self.encoder(inputs)
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=self.encoder.amp):
+            # A copy: what was made in inference mode cannot be learnt from.
+            logits = self.heads(rows.clone())
+        if mode == "tensor":
+            return logits
+        samples = data_samples or {}
+        labels = samples["label"]
+        if mode == "loss":
+            losses = torch.stack([F.cross_entropy(each, labels) for each in logits])
+            best = losses.detach().min()
+            return {"loss": losses.sum(), "paper_ce": losses[0].detach(), "lowest_ce": best}
+        right = hits(logits, labels).cpu()
+        support = samples.get("support")
+        roles = [False] * len(right) if support is None else [bool(one) for one in support]
+        names = self.head_names
+        return [
+            {"hits": one, "support": role, "heads": names}
+            for one, role in zip(right, roles, strict=True)
+        ]
+
+    def _width(self, image_size: int) -> int:
+        if self.encoder.width is None:
+            side = (1, self.encoder.in_channels, image_size, image_size)
+            self.encoder(torch.zeros(side, dtype=torch.uint8))
+        return int(self.encoder.width)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
+        saved = state_dict.get(f"{prefix}trunk_digest")
+        if saved is not None and not torch.equal(saved.cpu(), self.trunk_digest.cpu()):
+            raise UserError(
+                "the checkpoint's heads were trained on another trunk: give model.encoder the "
+                "config and checkpoint that they were trained with"
+            )
+        return super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _encoder_config(encoder: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+    from msn_mm.engine.launch import load_config
+
+    known = {"config", "cfg_options", "checkpoint", "model", "data_preprocessor"}
+    unknown = sorted(set(encoder) - known)
+    if unknown:
+        raise UserError(f"model.encoder has no '{unknown[0]}'; it takes {', '.join(sorted(known))}")
+    checkpoint = encoder.get("checkpoint")
+    if encoder.get("config") is not None:
+        return load_config(encoder["config"], encoder.get("cfg_options")), checkpoint
+    if encoder.get("model") is None:
+        raise UserError("model.encoder names no network: set model.encoder.config or .model")
+    return {k: v for k, v in encoder.items() if k != "checkpoint"}, checkpoint
+
+
+def _build_encoder(
+    cfg: Mapping[str, Any], checkpoint: str | None, readout: ReadOut, amp: bool
+) -> Any:
+    # Evaluation builds on models, so this is not known while models are imported.
+    from msn_mm.evaluation.encoder import build_encoder, encoder_of
+
+    if _on_meta():
+        model = MODELS.build(dict(cfg["model"]))
+        return encoder_of(model, readout, amp, cfg.get("data_preprocessor"))
+    if checkpoint is None and not cfg.get("checkpoint"):
+        MMLogger.get_current_instance().warning(
+            "model.encoder.checkpoint is not given: the trunk has the weights that its config "
+            "builds, random ones unless it loads some"
+        )
+    return build_encoder(cfg, checkpoint, readout, amp=amp)
+
+
+def _on_meta() -> bool:
+    """Whether shapes alone are asked for, as in a dry run."""
+    return torch.empty(0).device.type == "meta"
+
+
+def _digest(trunk: torch.nn.Module) -> Tensor:
+    """32 bytes that tell a trunk's weights from others'."""
+    if _on_meta():
+        return torch.empty(32, dtype=torch.uint8)
+    digest = hashlib.sha256()
+    for name, value in sorted(trunk.state_dict().items()):
+        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
