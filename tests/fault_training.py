@@ -109,7 +109,7 @@ def _train(argv: list[str], log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sys.stdout = sys.stderr = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stderr = open(1, "w", 1, closefd=False)  # noqa: SIM115
     mmengine.config.config.FormatCode = lambda text, **_: (text, True)  # yapf takes seconds
     torch.set_num_threads(1)
     try:

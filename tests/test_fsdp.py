@@ -134,7 +134,7 @@ def test_every_block_of_both_trunks_is_a_unit() -> None:
 
 
 def run_tiny(
-    work_dir: str, launcher: str, wrapper: str | None, resume: str | None
+    work_dir: str, launcher: str, wrapper: str | None, resume: str | None, amp: bool = False
 ) -> dict[str, Any]:
     """Train the tiny digits; save once more as soon as the checkpoint to resume from is loaded."""
     from msn_mm.engine.launch import build_runner, train
@@ -142,16 +142,24 @@ def run_tiny(
 
     cfg = tiny_digits(**{"train_cfg.max_epochs": 2, "default_hooks.checkpoint.interval": 1})
     cfg.optim_wrapper.clip_grad = dict(max_norm=3.0)
+    cfg.model.backbone.checkpointing = amp
     cfg.train_cfg.val_begin = 1 if launcher == "pytorch" and wrapper else 3
     if wrapper is not None:
         cfg.model_wrapper_cfg = dict(type=wrapper)
     losses: list[float] = []
-    runner = build_runner(cfg, launcher=launcher, work_dir=work_dir, resume=resume or False)
+    runner = build_runner(
+        cfg, launcher=launcher, work_dir=work_dir, resume=resume or False, amp=amp
+    )
     look = Watch(lambda _, outputs: losses.append(outputs["loss"].item()))
     look.before_train = lambda runner: runner.save_checkpoint(work_dir, "loaded.pth")
     runner.register_hook(look)
     train(runner)
-    return {"losses": losses, "kind": type(runner.model).__name__}
+    return {
+        "losses": losses,
+        "kind": type(runner.model).__name__,
+        "settings": dict(runner.cfg.get("model_wrapper_cfg") or {}),
+        "dtypes": sorted({str(p.dtype) for p in runner.model.parameters()}),
+    }
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -181,12 +189,19 @@ def test_checkpoints_with_and_without_shards_load_in_each_other(tmp_path: Path) 
     runs = [
         (str(two), "pytorch", "FullyShardedModel", started),
         (str(tmp_path / "copies"), "pytorch", None, started),
+        (str(tmp_path / "amp"), "pytorch", "FullyShardedModel", started, True),
+        (str(tmp_path / "amp_copies"), "pytorch", None, started, True),
     ]
-    for sharded, copies in on_two(run_tiny, *runs, folder=tmp_path):
+    for sharded, copies, amp, amp_copies in on_two(run_tiny, *runs, folder=tmp_path):
         assert sharded["kind"] == "FullyShardedModel"
         assert copies["kind"] == "MMDistributedDataParallel"
         assert len(sharded["losses"]) == 4
         assert sharded["losses"] == pytest.approx(copies["losses"], rel=1e-5)
+        # --amp: the blocks compute in bfloat16, the shards stay as they are.
+        assert amp["settings"]["param_dtype"] == "bfloat16"
+        assert amp["dtypes"] == ["torch.float32"]
+        assert amp["losses"] != pytest.approx(copies["losses"], rel=1e-5)
+        assert amp["losses"] == pytest.approx(amp_copies["losses"], rel=1e-4)
     assert_same_state(one / "epoch_1.pth", two / "loaded.pth")
     # And one process goes on from the shards' file.
     run_tiny(str(back), "none", None, str(two / "epoch_2.pth"))

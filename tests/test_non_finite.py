@@ -194,6 +194,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_ranks_skip_and_stop_together(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -245,6 +246,15 @@ def test_bfloat16_is_among_the_knobs_when_it_is_on(tmp_path):
     runner = build_runner(cfg, work_dir=tmp_path, amp=True)
     runner.register_hook(Poison("loss", set(range(100))))
     with pytest.raises(UserError, match=r"iteration 1, .* no checkpoint yet; .*bfloat16 \(--amp\)"):
+        runner.train()
+
+
+def test_a_weight_that_is_not_finite_is_named_as_the_cause(tmp_path):
+    cfg = tiny_digits()
+    cfg.default_hooks.non_finite_steps.max_in_a_row = 2
+    runner = build_runner(cfg, work_dir=tmp_path)
+    dict(runner.model.named_parameters())[GRADIENT].data[0, 0] = float("inf")
+    with pytest.raises(UserError, match=rf"representations, because the weight {GRADIENT} is not"):
         runner.train()
 
 

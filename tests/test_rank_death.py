@@ -78,7 +78,8 @@ def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
     environ = {"TORCHELASTIC_RESTART_COUNT": "2", LAUNCHED_AT: str(time.time() - 100)}
     assert resume_of_restart(tmp_path, "old.pth", {}) == ("old.pth", [])
     path = tmp_path / "epoch_7.pth"
-    torch.save({"meta": {"epoch": 7, "iter": 28}, "state_dict": {}, "message_hub": {}}, path)
+    meta = {"epoch": 7, "iter": 28}
+    torch.save({"meta": meta, "state_dict": {}, "optimizer": {}, "message_hub": {}}, path)
     found, said = resume_of_restart(tmp_path, False, environ)
     assert (found, said) == (path, ["restart 2: going on from epoch_7.pth"])
     # The run was told to start from a checkpoint; its own newer one counts.

@@ -8,6 +8,7 @@ from msn_mm.datasets.image_folder import ImageFolder
 from msn_mm.datasets.inaturalist import INaturalist
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.labelled_images import EvalCrop, LabelledImages
+from msn_mm.datasets.labelled_views import LabelledCrop, LabelledViews, labelled_collate
 from msn_mm.datasets.multi_crop import MultiCrop
 from msn_mm.datasets.multi_view_dataset import MultiViewDataset
 from msn_mm.datasets.sampler import KeyedSampler
@@ -19,10 +20,13 @@ __all__ = [
     "INaturalist",
     "ImageFolder",
     "KeyedSampler",
+    "LabelledCrop",
     "LabelledImages",
+    "LabelledViews",
     "MultiCrop",
     "MultiViewDataset",
     "SampleKey",
     "UnreadableImageError",
+    "labelled_collate",
     "multi_view_collate",
 ]

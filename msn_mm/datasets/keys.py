@@ -19,6 +19,7 @@ _WORD = (1 << 64) - 1
 VIEW_STREAM = 0
 PERMUTATION_STREAM = 1
 REPLACEMENT_STREAM = 2
+AUGMENTATION_STREAM = 3
 
 
 def philox(seed: int, epoch: int, index: int, view: int, stream: int) -> np.random.Generator:

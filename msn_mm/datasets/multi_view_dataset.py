@@ -8,9 +8,8 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from msn_mm.datasets.decode import UnreadableImageError, printable
-from msn_mm.datasets.keys import REPLACEMENT_STREAM, SampleKey
-from msn_mm.errors import UserError
+from msn_mm.datasets.keys import SampleKey
+from msn_mm.datasets.replacement import show
 from msn_mm.registry import DATASETS, TRANSFORMS
 
 
@@ -18,9 +17,8 @@ from msn_mm.registry import DATASETS, TRANSFORMS
 class MultiViewDataset(Dataset):
     """Wrap a data set: its images go through the transform, its labels go nowhere.
 
-    An image that cannot be read is replaced by another, drawn from the key, so
-    the same one wherever and whenever it happens; the views of the replacement
-    are still drawn from the key that was asked for.
+    An image that cannot be read is replaced by another; see
+    :func:`msn_mm.datasets.replacement.show`.
 
     Args:
         dataset: A data set whose ``get_data_info`` gives ``img`` (uint8 (H, W, C),
@@ -71,32 +69,6 @@ class MultiViewDataset(Dataset):
             UserError: If ``max_tries`` images in a row are unreadable.
         """
         key = SampleKey.of(key)
-        unreadable: list[tuple[str, str]] = []
-        index = int(key)
-        for attempt in range(self.max_tries):
-            info = self.dataset.get_data_info(index)
-            sample = {name: info[name] for name in ("img", "img_path") if name in info}
-            if not sample:
-                raise UserError(
-                    f"{type(self.dataset).__name__} gives neither 'img' nor 'img_path'; "
-                    "choose a data set of images"
-                )
-            try:
-                views = self.transform({**sample, "sample_idx": index, "key": key})
-            except OSError as error:
-                unreadable.append(_describe(error, sample, index))
-                rng = key.generator(attempt, REPLACEMENT_STREAM)
-                index = int(rng.integers(len(self)))
-                continue
-            return {"inputs": views, "data_samples": {"index": index, "unreadable": unreadable}}
-        path, reason = unreadable[-1]
-        raise UserError(
-            f"{self.max_tries} images in a row cannot be read, the last of them {path} ({reason}); "
-            "remove the damaged files"
-        )
-
-
-def _describe(error: OSError, sample: dict[str, Any], index: int) -> tuple[str, str]:
-    if isinstance(error, UnreadableImageError):
-        return error.path, error.reason
-    return printable(str(sample.get("img_path", f"number {index}"))), str(error)
+        shown = show(self.dataset, key, self.transform, self.max_tries)
+        sample = {"index": shown.place, "unreadable": shown.unreadable}
+        return {"inputs": shown.views, "data_samples": sample}

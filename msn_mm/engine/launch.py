@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
 from msn_mm.convert.source import read_source
@@ -180,13 +181,19 @@ def build_runner(
         raise UserError("--load-from starts a training and --resume goes on with one: give one")
     if load_from is not None:
         cfg.load_from, cfg.resume = str(load_from), False
-    resume, said = resume_of_restart(cfg.work_dir, resume)
+    # Another machine may see a file later: the first process decides here and below.
+    decided = [resume_of_restart(cfg.work_dir, resume)]
+    broadcast_object_list(decided)
+    resume, said = decided[0]
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
     _use_stop_signals(cfg)
     if resume:
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
+        chosen = [checkpoint]
+        broadcast_object_list(chosen)
+        checkpoint = chosen[0]
         notes += [(logging.WARNING, text) for text in skipped]
         notes.append((logging.INFO, f"resuming from {checkpoint}"))
         cfg.resume, cfg.load_from = True, str(checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from toy_training import write_config
 
 from msn_mm.engine import atomic_backend
 from msn_mm.engine.checkpointing import SAVED_AT, fault_of, find_resumable, from_plain, to_plain
+from msn_mm.engine.hooks import durable_checkpoint_hook
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.errors import UserError
@@ -162,6 +164,34 @@ def test_nothing_to_resume_is_told(tmp_path: Path) -> None:
         find_resumable(tmp_path, torn)
     with pytest.raises(UserError, match="no checkpoint at"):
         find_resumable(tmp_path, tmp_path / "epoch_3.pth")
+
+
+def test_file_and_directory_are_flushed_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "epoch_1.pth"
+    seen = []
+
+    def note(handle: int) -> None:
+        seen.append((stat.S_ISDIR(os.fstat(handle).st_mode), target.exists()))
+
+    monkeypatch.setattr(atomic_backend.os, "fsync", note)
+    atomic_backend.AtomicLocalBackend().put(b"content", target)
+    assert seen == [(False, False), (True, True)]  # the file before its name, then the name
+
+
+def test_a_clock_that_was_set_back_does_not_hide_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path, "default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n")
+    out = tmp_path / "out"
+    train(build_runner(load_config(config), work_dir=out))
+    monkeypatch.setattr(durable_checkpoint_hook.time, "time", lambda: 1000.0)
+    runner = build_runner(
+        load_config(config, {"train_cfg.max_epochs": 4}), work_dir=out, resume=True
+    )
+    train(runner)
+    assert find_resumable(out)[0].name == "epoch_4.pth"
 
 
 @pytest.mark.parametrize("keep", [0, 1])

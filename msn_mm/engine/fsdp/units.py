@@ -18,6 +18,17 @@ def units(model: nn.Module) -> Iterator[nn.Module]:
             yield from (part for part in module.children() if any(True for _ in part.parameters()))
 
 
+def full_precision(unit: nn.Module) -> list[nn.Module]:
+    """Return the parts of a unit whose weights autocast leaves alone: norms, layer scale."""
+    return [
+        part
+        for part in unit.modules()
+        if not isinstance(part, nn.Linear | nn.modules.conv._ConvNd)
+        and not list(part.children())
+        and list(part.parameters())
+    ]
+
+
 def whole_at_once(model: nn.Module) -> int:
     """Return how many parameters a device holds whole at most: two units and what lies around."""
     sizes = [sum(p.numel() for p in unit.parameters()) for unit in units(model)]

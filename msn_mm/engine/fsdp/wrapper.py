@@ -6,6 +6,7 @@ has given up.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from msn_mm.engine.fsdp.shards import accept_whole_weights
-from msn_mm.engine.fsdp.units import units
+from msn_mm.engine.fsdp.units import full_precision, units
 from msn_mm.errors import UserError
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -37,9 +38,10 @@ class FullyShardedModel(nn.Module):
 
     Args:
         module: the model, on its device. The first process's weights are taken.
-        param_dtype: ``bfloat16`` sends and computes the blocks' weights so; the
-            shards, their gradients' sums and all else stay as they are. For
-            ``--amp``, which sets it.
+        param_dtype: ``bfloat16`` sends and computes the weights of the blocks'
+            linear layers so, as autocast would cast them; the shards, the sums
+            of gradients and all else stay as they are. For ``--amp``, which
+            sets it.
         reshard_after_forward: drop a block's weights after its forward pass and
             fetch them again for the backward pass: less memory, more traffic.
 
@@ -61,15 +63,18 @@ class FullyShardedModel(nn.Module):
         _take_first_s_weights(module)
         device = next(module.parameters()).device.type
         mesh = init_device_mesh(device, (dist.get_world_size(),))
+        self._device, self._dtype = device, None if param_dtype is None else _DTYPES[param_dtype]
         policy = MixedPrecisionPolicy()
         if param_dtype is not None:
             # Autocast chooses the type of each operation, of its inputs too.
             policy = MixedPrecisionPolicy(
-                param_dtype=_DTYPES[param_dtype],
+                param_dtype=self._dtype,
                 reduce_dtype=torch.float32,
                 cast_forward_inputs=False,
             )
         for unit in units(module):
+            if param_dtype is not None and (full := full_precision(unit)):
+                fully_shard(full, mesh=mesh, reshard_after_forward=reshard_after_forward)
             fully_shard(
                 unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward
             )
@@ -92,11 +97,20 @@ class FullyShardedModel(nn.Module):
 
     def val_step(self, data: Any) -> Any:
         """Predict for validation."""
-        return self.module.val_step(data)
+        with self._autocast():
+            return self.module.val_step(data)
 
     def test_step(self, data: Any) -> Any:
         """Predict for a test."""
-        return self.module.test_step(data)
+        with self._autocast():
+            return self.module.test_step(data)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # MMEngine validates without the optimizer wrapper's autocast, and blocks
+        # whose weights come in bfloat16 need it.
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device, self._dtype)
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.optim.finite_guard import FiniteGuard, Verdict
 from msn_mm.engine.optim.group_optim_wrapper import AmpGroupOptimWrapper, GroupOptimWrapper
 from msn_mm.errors import UserError
+from msn_mm.models.ops.finite import magnitude
 from msn_mm.registry import HOOKS
 
 
@@ -129,7 +130,7 @@ class NonFiniteStepsHook(Hook):
         if verdict.in_a_row >= self.max_in_a_row:
             raise UserError(
                 f"{verdict.in_a_row} steps in a row were not finite, the first at iteration "
-                f"{self._first}, there first of all {verdict.culprit}; "
+                f"{self._first}, there first of all {verdict.culprit}{_lost(runner)}; "
                 f"{_newest(runner)}; {_advice(runner, verdict.culprit)}"
             )
 
@@ -151,6 +152,14 @@ def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     elif isinstance(node, list | tuple):
         for number, value in enumerate(node):
             yield from _tensors(value, f"{name}.{number}")
+
+
+def _lost(runner: Runner) -> str:
+    # A step that was taken can still overflow a weight; then all that follows is its fault.
+    for name, weight in runner.model.named_parameters():
+        if magnitude(weight).isfinite().logical_not():
+            return f", because the weight {name.removeprefix('module.')} is not finite"
+    return ""
 
 
 def _newest(runner: Runner) -> str:

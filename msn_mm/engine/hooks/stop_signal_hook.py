@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -120,6 +121,8 @@ class StopSignalHook(Hook):
         runner.logger.warning(line)
         if runner.visualizer is not None:
             runner.visualizer.close()
+        # srun and torchrun end all processes once one has ended: not before the file is whole.
+        barrier()
         raise TrainingStopped(self._agreed, line)
 
     def _requeued(self, runner: Runner, environ: Mapping[str, str] = os.environ) -> str:
