@@ -30,6 +30,7 @@ TOOLS = {
     "extract": ["{c}", "{w}"],
     "transfer": ["{c}", "{w}", "--data", "."],
     "convert": ["{w}", "{o}", "--to", "timm"],
+    "robustness": ["{c}", "{w}", "--imagenet-a", "."],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
 WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo")]
@@ -63,6 +64,11 @@ OPTIONS = {
     "extract": {"--mask-ratio": "1", "--images": "text.py", "--part": "some", "--format": "csv"},
     "transfer": {"--data": "cifar11", "--resize": "0", "--crop": "x"},
     "convert": {"--heads": "many"},
+    "robustness": {
+        **{"--imagenet-a": "gone", "--imagenet-r": "text.py", "--imagenet-c": "", "--corrupt": ""},
+        **{"--corruptions": "rain", "--severities": "6", "--baseline": "word", "--seed": "-1"},
+        **{"--imagenet-sketch": "gone"},
+    },
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msn_mm.evaluation.robustness.protocol import by_severity
 from msn_mm.visualization.style import GREY, SERIES, new_figure, save_png, tidy
 
 _MARKERS = "osD^v<>"
@@ -59,8 +60,7 @@ def plot_corruptions(
         errors_of = [row["corruptions"][corruption]["error"] for corruption in names]
         left.plot(errors_of, places, linestyle="none", label=name, zorder=3, clip_on=False, **look)
         at = list(row["severities"])
-        all_errors = [one["errors"] for one in row["corruptions"].values()]
-        means = [sum(column) / len(column) for column in zip(*all_errors, strict=True)]
+        means = by_severity(row)
         if "clean_error" in row:
             at, means = [0, *at], [row["clean_error"], *means]
         right.plot(at, means, linewidth=1.8, zorder=3, clip_on=False, **look)

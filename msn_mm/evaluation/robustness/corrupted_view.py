@@ -52,7 +52,7 @@ class CorruptedView:
             raise ValueError(f"there is no corruption {corruption} of severity {severity}")
         self.view = view
         self.corruption, self.severity, self.seed = corruption, severity, seed
-        self.library = library_version()
+        self.library = {LIBRARY: library_version(), **_versions()}
 
     def settings(self) -> dict[str, Any]:
         """Return what the pixels depend on beside the image."""
@@ -61,7 +61,7 @@ class CorruptedView:
             "corruption": self.corruption,
             "severity": self.severity,
             "seed": self.seed,
-            "library": f"{LIBRARY} {self.library}",
+            "library": self.library,
         }
 
     def __call__(self, results: Mapping[str, Any]) -> torch.Tensor:
@@ -86,7 +86,7 @@ class CorruptedView:
         if pixels.shape[2] == 1:
             # the library makes three channels of one, each with its own noise
             corrupted = np.asarray(Image.fromarray(corrupted).convert("L"))[..., None]
-        return torch.from_numpy(np.ascontiguousarray(corrupted.transpose(2, 0, 1)))
+        return torch.from_numpy(corrupted.transpose(2, 0, 1).copy())
 
 
 def corrupt(pixels: np.ndarray, corruption: str, severity: int, word: int) -> np.ndarray:
@@ -154,3 +154,14 @@ def library_version() -> str:
             f"scikit-image: pip uninstall imagecorruptions {LIBRARY}, then {_INSTALL}"
         )
     return version
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of what the library computes with."""
+    import cv2
+    import scipy
+    import skimage
+
+    modules = {"opencv": cv2, "scikit-image": skimage, "scipy": scipy, "numpy": np}
+    return {name: module.__version__ for name, module in modules.items()}

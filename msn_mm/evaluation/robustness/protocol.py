@@ -206,3 +206,13 @@ def by_corruption(
         "severities": list(severities),
         "corruptions": found,
     }
+
+
+def by_severity(measured: Mapping[str, Any]) -> list[float]:
+    """Return the error at each severity, the mean over the corruptions.
+
+    Args:
+        measured: What :func:`by_corruption` returns.
+    """
+    errors = [one["errors"] for one in measured["corruptions"].values()]
+    return [mean(column) for column in zip(*errors, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from msn_mm.evaluation.robustness.protocol import by_severity
 from msn_mm.utils.results import format_table
 
 TITLES = {
@@ -97,7 +98,7 @@ def corruption_table(rows: Rows, kind: str) -> str:
             [name, *map(_number, one["errors"]), _number(one["error"])]
             for name, one in first["corruptions"].items()
         ]
-        lines.append(["mean", *([""] * len(first["severities"])), _number(first["mean_error"])])
+        lines.append(["mean", *map(_number, by_severity(first)), _number(first["mean_error"])])
         if means in first:
             header.append(label)
             values = [one[normalised] for one in first["corruptions"].values()]
