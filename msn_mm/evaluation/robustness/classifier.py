@@ -53,7 +53,7 @@ class Answers(nn.Module):
 
 
 class _WholeModel(nn.Module):
-    """A classifier of mmpretrain as a plain function of images."""
+    """A classifier of mmpretrain's interface as a plain function of images."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -121,10 +121,10 @@ def frozen_classifier(
     """Build the classifier that a config and a checkpoint describe, frozen.
 
     Args:
-        cfg: Its ``model`` is a classifier of mmpretrain's kind
-            (``ImageClassifier``, ``TimmClassifier``, ...), as fine-tuning trains
-            it; with any other model, or none, the checkpoint itself tells the
-            classifier, see :func:`~msn_mm.convert.classifier.load_classifier`.
+        cfg: Its ``model`` is a classifier, one of mmpretrain's or any with a
+            ``head`` of ``num_classes``, as fine-tuning trains it; with any other
+            model, or none, the checkpoint itself tells the classifier, see
+            :func:`~msn_mm.convert.classifier.load_classifier`.
         checkpoint: Weights of all of it; ``None`` for those that the config
             builds or that its ``checkpoint`` names.
         device: Where to compute; default: the first GPU if there is one.
@@ -140,7 +140,7 @@ def frozen_classifier(
     model = None
     if wanted is not None:
         model = build_model(wanted, seed, wants_weights=checkpoint is None)
-    if isinstance(model, BaseClassifier):
+    if model is not None and _is_classifier(model, wanted):
         if checkpoint is not None:
             load_weights(model, read_weights(checkpoint), checkpoint)
         module: nn.Module = _WholeModel(model)
@@ -157,9 +157,21 @@ def frozen_classifier(
     return Classifier(module.eval(), normalise.to(place), is_bgr, place, amp, classes)
 
 
+def _is_classifier(model: nn.Module, cfg: Mapping[str, Any]) -> bool:
+    head = cfg.get("head")
+    return isinstance(model, BaseClassifier) or (
+        isinstance(head, Mapping) and "num_classes" in head
+    )
+
+
 def _published(cfg: Config | Mapping[str, Any], checkpoint: str | Path | None) -> FrozenClassifier:
     if checkpoint is not None:
-        return load_classifier(checkpoint)
+        try:
+            return load_classifier(checkpoint)
+        except UserError as error:
+            if str(checkpoint) in str(error):
+                raise
+            raise UserError(f"'{checkpoint}' as a classifier: {error}") from error
     entry = cfg.get("checkpoint")
     if not entry:
         raise UserError(

@@ -10,7 +10,9 @@ import torch
 from mmengine.config import Config
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
+from msn_mm.engine.config_check import config_mistakes
 from msn_mm.evaluation.data import part_images, seen_by
+from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.classifier import frozen_classifier
 from msn_mm.evaluation.robustness.corrupted_view import corrupted, library_version
@@ -19,6 +21,7 @@ from msn_mm.evaluation.robustness.measuring import Measuring
 from msn_mm.evaluation.robustness.normalising import by_alexnet, by_baseline
 from msn_mm.evaluation.robustness.protocol import Robustness
 from msn_mm.evaluation.rows import Row
+from msn_mm.evaluation.transfer_view import labelled_config
 
 Measured = dict[str, Any]
 
@@ -59,7 +62,7 @@ class Sources:
     def clean(self, cfg: Config) -> EvaluationImages | None:
         """Return the images to corrupt, through the view of a config's model."""
         if self.own is not None:
-            return seen_by(part_images(self.own, "query")["query"], cfg)
+            return seen_by(held_out_images(self.own), cfg)
         return folder_images(cfg, self.corrupt, labels="folder") if self.corrupt else None
 
     def measure(self, robustness: Robustness) -> Measured:
@@ -95,6 +98,21 @@ class Sources:
     @property
     def _data(self) -> str:
         return f"--corrupt {self.corrupt}" if self.corrupt else "--corrupt config"
+
+
+def held_out_images(cfg: Config) -> EvaluationImages:
+    """Return the images that a config classifies: its query images, or what it validates on.
+
+    Raises:
+        UserError: The config names neither.
+    """
+    if labelled_config(cfg) is None:
+        for part in ("test", "val"):
+            dataset = (cfg.get(f"{part}_dataloader") or {}).get("dataset") or {}
+            if isinstance(dataset.get("dataset"), Mapping) and "transform" in dataset:
+                with config_mistakes():
+                    return EvaluationImages(build_data(dataset["dataset"]), dataset["transform"])
+    return part_images(cfg, "query")["query"]
 
 
 def compare(
