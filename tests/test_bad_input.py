@@ -31,6 +31,7 @@ TOOLS = {
     "transfer": ["{c}", "{w}", "--data", "."],
     "convert": ["{w}", "{o}", "--to", "timm"],
     "linear": ["{c}", "{w}"],
+    "robustness": ["{c}", "{w}", "--imagenet-a", "."],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
 WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo")]
@@ -67,6 +68,11 @@ OPTIONS = {
     "linear": {
         **{"--features": "patch", "--lr-scales": "0", "--layer-norm": "some", "--holdout": "1"},
         **{"--epochs": "0", "--global-batch": "x", "--batch-size": "0", "--flip": "2"},
+    },
+    "robustness": {
+        **{"--imagenet-a": "gone", "--imagenet-r": "text.py", "--imagenet-c": "", "--corrupt": ""},
+        **{"--corruptions": "rain", "--severities": "6", "--baseline": "word", "--seed": "-1"},
+        **{"--imagenet-sketch": "gone"},
     },
 }
 

@@ -208,7 +208,7 @@ def build_encoder(
     if cfg.get("model") is None:
         name = getattr(cfg, "filename", None) or "the config"
         raise UserError(f"{name} has no model; give the config that the checkpoint came from")
-    model = _build(cfg["model"], seed, wants_weights=checkpoint is None)
+    model = build_model(cfg["model"], seed, wants_weights=checkpoint is None)
     trunk = trunk_of(model)
     configured = cfg.get("data_preprocessor")
     if checkpoint is not None:
@@ -251,7 +251,7 @@ def encoder_of(
     return FrozenEncoder(trunk, normalise, readout, device, amp, is_bgr=wants_bgr(inner))
 
 
-def _build(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Module:
+def build_model(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.Module:
     logger = MMLogger.get_current_instance()
     level = logger.level
     try:

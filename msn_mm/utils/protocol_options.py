@@ -135,6 +135,21 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--norm", action="store_true", help="after the final norm (default: before it, as released)"
     )
+    add_computing(group)
+    cache = group.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache",
+        default=CACHE_DIRECTORY,
+        metavar="DIR",
+        help="where features are kept for the next tool (default: %(default)s)",
+    )
+    cache.add_argument(
+        "--no-cache", dest="cache", action="store_const", const=None, help="keep no features"
+    )
+
+
+def add_computing(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add how images are read and computed with, on which no number depends but for ``--amp``."""
     group.add_argument(
         "--batch-size", type=positive, default=64, metavar="B", help="default: %(default)s"
     )
@@ -146,16 +161,6 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
         help="data workers of each process (default: %(default)s)",
     )
     group.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
-    cache = group.add_mutually_exclusive_group()
-    cache.add_argument(
-        "--cache",
-        default=CACHE_DIRECTORY,
-        metavar="DIR",
-        help="where features are kept for the next tool (default: %(default)s)",
-    )
-    cache.add_argument(
-        "--no-cache", dest="cache", action="store_const", const=None, help="keep no features"
-    )
     group.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),

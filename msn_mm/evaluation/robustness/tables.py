@@ -1,0 +1,124 @@
+"""How robustness reads in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msn_mm.evaluation.robustness.protocol import by_severity
+from msn_mm.utils.results import format_table
+
+TITLES = {
+    "imagenet_a": "ImageNet-A",
+    "imagenet_r": "ImageNet-R",
+    "imagenet_sketch": "ImageNet-Sketch",
+    "imagenet_c": "ImageNet-C",
+    "corrupted": "corrupted",
+}
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def robustness_tables(rows: Rows) -> str:
+    """Lay out all that was measured.
+
+    Args:
+        rows: As in :func:`summary_table`.
+    """
+    kinds = [k for k in ("imagenet_c", "corrupted") if k in next(iter(rows.values()))]
+    return "\n\n".join([summary_table(rows), *(corruption_table(rows, kind) for kind in kinds)])
+
+
+def notes(rows: Rows, found: int = 0) -> list[str]:
+    """Return what a reader of the tables should know beside the numbers.
+
+    Args:
+        rows: As in :func:`summary_table`.
+        found: How many passes an earlier run had finished.
+    """
+    lines = []
+    if found:
+        lines.append(f"{found} passes had been finished before and were not run again")
+    first = next(iter(rows.values()))
+    c = first.get("imagenet_c")
+    if c is not None and not c["is_whole"]:
+        lines.append(
+            f"note: AlexNet's errors are of 50,000 images of 1,000 classes a pass; with "
+            f"{c['images']:,} of {c['classes']:,} mCE is comparable to no published one"
+        )
+    if "corrupted" in first:
+        lines.append(
+            "note: corrupted on the fly, so comparable among rows of this table and not to "
+            "ImageNet-C's files, which were saved as JPEG"
+        )
+    return lines
+
+
+def summary_table(rows: Rows) -> str:
+    """Lay out table 14, one row a classifier; what was not measured is left out.
+
+    Args:
+        rows: By the classifier's name, by the data's what
+            :class:`~.protocol.Robustness` measured.
+    """
+    columns: list[tuple[str, str, str]] = []
+    for kind in ("imagenet_a", "imagenet_r", "imagenet_sketch"):
+        columns.append((kind, "top1", f"{TITLES[kind]} top-1 (%)"))
+    columns.append(("imagenet_c", "mce", "ImageNet-C mCE"))
+    columns.append(("corrupted", "clean_error", "clean error (%)"))
+    columns.append(("corrupted", "mean_error", "corrupted, mean error (%)"))
+    columns.append(("corrupted", "relative_mce", "corrupted, relative mCE"))
+    shown = [c for c in columns if any(c[1] in row.get(c[0], {}) for row in rows.values())]
+    return format_table(
+        ["classifier", *(title for *_, title in shown)],
+        [
+            [name, *(_number(row.get(kind, {}).get(value)) for kind, value, _ in shown)]
+            for name, row in rows.items()
+        ],
+    )
+
+
+def corruption_table(rows: Rows, kind: str) -> str:
+    """Lay out one line a corruption.
+
+    One classifier has a column a severity, several have a column each.
+
+    Args:
+        rows: As in :func:`summary_table`.
+        kind: ``imagenet_c`` or ``corrupted``.
+    """
+    measured = {name: row[kind] for name, row in rows.items()}
+    normalised = "ce" if kind == "imagenet_c" else "relative_ce"
+    means = "mce" if kind == "imagenet_c" else "relative_mce"
+    label = "CE" if kind == "imagenet_c" else "relative CE"
+    first = next(iter(measured.values()))
+    title = f"{TITLES[kind]}, error (%)"
+    if len(measured) == 1:
+        header = [title, *(f"severity {s}" for s in first["severities"]), "mean"]
+        lines = [
+            [name, *map(_number, one["errors"]), _number(one["error"])]
+            for name, one in first["corruptions"].items()
+        ]
+        lines.append(["mean", *map(_number, by_severity(first)), _number(first["mean_error"])])
+        if means in first:
+            header.append(label)
+            values = [one[normalised] for one in first["corruptions"].values()]
+            for line, value in zip(lines, [*values, first[means]], strict=True):
+                line.append(_number(value))
+        return format_table(header, lines)
+    header = [title]
+    columns = []
+    for name, one in measured.items():
+        header.append(name)
+        columns.append([*(c["error"] for c in one["corruptions"].values()), one["mean_error"]])
+        if means in one:
+            header.append(label)
+            columns.append([*(c[normalised] for c in one["corruptions"].values()), one[means]])
+    names = [*first["corruptions"], "mean"]
+    return format_table(
+        header,
+        [[name, *(_number(column[i]) for column in columns)] for i, name in enumerate(names)],
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

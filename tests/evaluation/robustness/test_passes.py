@@ -1,0 +1,113 @@
+"""Finished passes on the disk, and ImageNet-C's folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+
+from msn_mm.errors import UserError
+from msn_mm.evaluation.robustness.corruption_error import CORRUPTIONS, SEVERITIES
+from msn_mm.evaluation.robustness.finished_passes import FinishedPasses, pass_key
+from msn_mm.evaluation.robustness.imagenet_c import check_folders, imagenet_c_images
+
+
+def test_passes_are_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "passes.json"
+    passes = FinishedPasses(file)
+    passes.add(pass_key({"a": 1}), {"corruption": "fog", "correct": np.int64(3), "images": 4})
+    again = FinishedPasses(file)
+    assert again.get(pass_key({"a": 1})) == {"corruption": "fog", "correct": 3, "images": 4}
+    assert again.get(pass_key({"a": 2})) is None and again.found == 1 and len(again) == 1
+    assert pass_key({"a": 1, "b": 2}) == pass_key({"b": 2, "a": 1})
+    assert not capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["passes.json"]
+
+
+@pytest.mark.parametrize("how", ["torn", "empty", "other", "impossible", "version"])
+def test_a_damaged_file_is_told_and_begun_anew(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "passes.json"
+    FinishedPasses(file).add("key", {"correct": 3, "images": 4})
+    whole = json.loads(file.read_text())
+    bad = {
+        "torn": file.read_text()[:-20],
+        "empty": "",
+        "other": "[1, 2]",
+        "impossible": json.dumps({**whole, "passes": {"key": {"correct": 5, "images": 4}}}),
+        "version": json.dumps({**whole, "version": 0}),
+    }
+    file.write_text(bad[how])
+    passes = FinishedPasses(file)
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1 and "all passes are run again" in told
+    assert passes.get("key") is None
+    passes.add("key", {"correct": 1, "images": 4})
+    assert FinishedPasses(file).get("key") == {"correct": 1, "images": 4}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("imagenet-c")
+    pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root.parent / "image.png")
+    for corruption in CORRUPTIONS:
+        for severity in SEVERITIES:
+            for wnid in ("n01440764", "n01443537"):
+                folder = root / corruption / str(severity) / wnid
+                folder.mkdir(parents=True)
+                (folder / "1.png").hardlink_to(root.parent / "image.png")
+    return root
+
+
+def broken(tree: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tree, tmp_path / "c"))
+
+
+def test_a_whole_tree(tree: Path) -> None:
+    assert check_folders(tree) == ("n01440764", "n01443537")
+
+
+def test_nothing_is_cut_off_a_second_time(tree: Path) -> None:
+    images = imagenet_c_images(Config(), tree, "fog", 3)
+    pixels = np.asarray(Image.open(tree / "fog/3/n01440764/1.png"))
+    assert np.array_equal(images[0].numpy().transpose(1, 2, 0), pixels)
+    small = Config({"model": {"type": "MaskedViT", "img_size": 96}})
+    assert imagenet_c_images(small, tree, "fog", 3)[0].shape == (3, 96, 96)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("fog", "lacks 1 of the 15 corruptions: fog;"),
+        ("zoom_blur/4", "zoom_blur lacks severity 4"),
+        ("snow/5/n01443537", "has a class folder n01443537 and .*snow/5 has none"),
+        ("contrast/2/n01440764/1.png", "class folder .*contrast/2/n01440764 holds no image"),
+        ("gaussian_noise/1/n01440764", "class folder n01440764 and .*gaussian_noise/1 has none"),
+    ],
+)
+def test_what_is_missing_is_one_line(gone: str, said: str, tree: Path, tmp_path: Path) -> None:
+    root = broken(tree, tmp_path)
+    path = root / gone
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    with pytest.raises(UserError, match=said) as caught:
+        check_folders(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_class_folder_at_all(tree: Path, tmp_path: Path) -> None:
+    root = broken(tree, tmp_path)
+    for corruption in CORRUPTIONS:
+        for severity in SEVERITIES:
+            shutil.rmtree(root / corruption / str(severity))
+            (root / corruption / str(severity)).mkdir()
+    with pytest.raises(UserError, match="holds no class folder"):
+        check_folders(root)
+    with pytest.raises(UserError, match="lacks 15 of the 15 corruptions: gaussian_noise, shot_noi"):
+        check_folders(root / "fog")
