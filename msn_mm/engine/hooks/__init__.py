@@ -1,3 +1,4 @@
+from msn_mm.engine.hooks.class_count_hook import ClassCountHook
 from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
 from msn_mm.engine.hooks.ema_hook import EMAHook
 from msn_mm.engine.hooks.non_finite_steps_hook import NonFiniteStepsHook
@@ -8,6 +9,7 @@ from msn_mm.engine.hooks.throughput_hook import ThroughputHook
 from msn_mm.engine.hooks.unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
+    "ClassCountHook",
     "CollapseMonitorHook",
     "EMAHook",
     "NonFiniteStepsHook",
