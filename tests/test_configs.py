@@ -18,7 +18,7 @@ from msn_mm.utils.config_files import config_directories
 from msn_mm.utils.dry_run import make_plan
 from tests.helpers import run, save_cifar
 
-CONFIGS = sorted(p.name for p in config_directories()[0].glob("*.py"))
+CONFIGS = sorted(p.name for p in config_directories()[0].glob("msn_*.py"))
 
 # name: (backbone parameters in millions, target, anchor and focal tokens with CLS, epochs).
 # The parameters are timm's counts of the classifiers (22.05, 86.57, 304.33) less

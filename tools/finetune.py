@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.optim.layer_decay import layer_rates
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.engine.summary import report_training
-    from msn_mm.evaluation.finetuning import check_classifier_config
+    from msn_mm.evaluation.finetuning import check_classifier
 
     cfg = load_config(args.config, args.cfg_options)
-    check_classifier_config(cfg)
+    check_classifier(cfg)
     # Libraries that a config brings in ask the environment for their local rank.
     os.environ.setdefault("LOCAL_RANK", "0")
     started = time.perf_counter()

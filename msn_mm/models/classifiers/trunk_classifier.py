@@ -46,8 +46,11 @@ class TrunkClassifier(BaseModel):
         head: Mapping[str, Any],
         data_preprocessor: Mapping[str, Any] | nn.Module | None = None,
     ) -> None:
-        if isinstance(data_preprocessor, Mapping) and data_preprocessor.get("batch_augments"):
-            data_preprocessor = {"num_classes": head.get("num_classes"), **data_preprocessor}
+        if isinstance(data_preprocessor, Mapping):
+            classes = {"num_classes": head.get("num_classes")}
+            known = classes if data_preprocessor.get("batch_augments") else {}
+            # MMEngine would look for it in the scope that happens to be the current one.
+            data_preprocessor = MODELS.build({**known, **data_preprocessor})
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         width = getattr(self.backbone, "embed_dim", None)
@@ -112,10 +115,11 @@ class TrunkClassifier(BaseModel):
         Raises:
             UserError: If the backbone does not know its layers.
         """
-        depth = getattr(self.backbone, "get_layer_depth", None)
-        if depth is None:
+        try:
+            return self.backbone.get_layer_depth(name, "backbone.")
+        except (AttributeError, NotImplementedError) as error:
             raise UserError(
-                f"backbone {type(self.backbone).__name__} has no get_layer_depth, which layer-wise "
-                "decay needs; take MaskedViT, or set optim_wrapper.paramwise_cfg.layer_decay_rate=1"
-            )
-        return depth(name, "backbone.")
+                f"backbone {type(self.backbone).__name__} does not tell its layers, which "
+                "layer-wise decay needs; take MaskedViT, or set "
+                "optim_wrapper.paramwise_cfg.layer_decay_rate=1"
+            ) from error
