@@ -23,6 +23,7 @@ from msn_mm.engine.launch import build_runner, train
 from msn_mm.engine.starting_weights import starting_weights
 from msn_mm.errors import UserError
 from msn_mm.models.ops.position import resample_positions
+from tests.test_fsdp import on_two
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = {
@@ -221,6 +222,44 @@ def test_a_resnet_starts_from_torchvisions_names() -> None:
         starting_weights(RawCheckpoint("r.pth", state), deeper)
     with pytest.raises(UserError, match="Linear has no backbone"):
         starting_weights(RawCheckpoint("r.pth", state), nn.Linear(2, 2))
+
+
+def saved_start(work_dir: str, launcher: str, wrapper: str | None) -> str:
+    """Save what a training from the released file starts with, and end it."""
+    from msn_mm.engine.launch import build_runner, train
+
+    cfg = tiny_digits(**WITHOUT_VAL, **HEAD)
+    if wrapper is not None:
+        cfg.model_wrapper_cfg = dict(type=wrapper)
+    runner = build_runner(cfg, launcher=launcher, work_dir=work_dir, load_from="msn.pth.tar")
+    start = Hook()
+    start.priority = "LOWEST"
+
+    def save(runner: Runner) -> None:
+        runner.save_checkpoint(work_dir, "start.pth")
+        raise Stop
+
+    start.before_train = save  # type: ignore[method-assign]
+    runner.register_hook(start)
+    with pytest.raises(Stop):
+        train(runner)
+    return type(runner.model).__name__
+
+
+@pytest.mark.slow
+def test_shards_and_copies_start_as_one_process_does(tmp_path: Path) -> None:
+    torch.save(released(random_vit(in_chans=1)), "msn.pth.tar")
+    saved_start("one", "none", None)
+    runs = [("shards", "pytorch", "FullyShardedModel"), ("copies", "pytorch", None)]
+    for kinds in on_two(saved_start, *runs, folder=tmp_path):
+        assert kinds == ["FullyShardedModel", "MMDistributedDataParallel"]
+    one = torch.load("one/start.pth", weights_only=True)
+    assert one["optimizer"]["state"]
+    for other in ("shards", "copies"):
+        two = torch.load(f"{other}/start.pth", weights_only=True)
+        assert same(one["state_dict"], two["state_dict"])
+        for number, state in one["optimizer"]["state"].items():
+            assert same(state, two["optimizer"]["state"][number])
 
 
 def test_the_tool_takes_it(capsys: pytest.CaptureFixture[str]) -> None:

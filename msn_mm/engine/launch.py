@@ -181,7 +181,10 @@ def build_runner(
         raise UserError("--load-from starts a training and --resume goes on with one: give one")
     if load_from is not None:
         cfg.load_from, cfg.resume = str(load_from), False
-    resume, said = resume_of_restart(cfg.work_dir, resume)
+    # Another machine may see a file later: the first process decides here and below.
+    decided = [resume_of_restart(cfg.work_dir, resume)]
+    broadcast_object_list(decided)
+    resume, said = decided[0]
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
     _use_stop_signals(cfg)
@@ -189,7 +192,6 @@ def build_runner(
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
         chosen = [checkpoint]
-        # Another machine may see the newest file later: the first process chooses.
         broadcast_object_list(chosen)
         checkpoint = chosen[0]
         notes += [(logging.WARNING, text) for text in skipped]

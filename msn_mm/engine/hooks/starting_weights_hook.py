@@ -11,8 +11,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
-from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from msn_mm.convert.format import RawCheckpoint
 from msn_mm.convert.runner_loading import LoadedCheckpoint
@@ -51,8 +49,8 @@ class StartingWeightsHook(Hook):
             found.optimizer = {}
         else:
             _load_states(optimizer, groups, found.optimizer)
-        here = {k: v for k, v in model.state_dict().items() if not isinstance(v, DTensor)}
-        lines = report(found, checkpoint.raw, list(model.state_dict()))
+        here = model.state_dict()
+        lines = report(found, checkpoint.raw, list(here))
         checkpoint.clear()
         # With all names there MMEngine has nothing to warn of.
         checkpoint["state_dict"] = {**here, **found.weights}
@@ -112,20 +110,8 @@ def _load_states(
     if not states:
         return
     content = optimizer.state_dict()
-    for group, names, own in zip(
-        content["param_groups"], groups, optimizer.param_groups, strict=True
-    ):
-        for number, name, parameter in zip(group["params"], names, own["params"], strict=True):
+    for group, names in zip(content["param_groups"], groups, strict=True):
+        for number, name in zip(group["params"], names, strict=True):
             if name in states:
-                content["state"][number] = {
-                    kind: _like(value, parameter) if kind != "step" else value.clone()
-                    for kind, value in states[name].items()
-                }
+                content["state"][number] = {k: v.clone() for k, v in states[name].items()}
     optimizer.load_state_dict(content)
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    if isinstance(parameter, DTensor):
-        value = value.to(parameter.device)
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
-    return value.clone()
