@@ -18,6 +18,8 @@ from msn_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "configs/msn_digits.py"
+# The right config of a tool that takes another kind.
+OWN_CONFIG = {"finetune": "configs/finetune_digits.py"}
 
 # Each tool with everything right but what a case replaces: {c} a config, {w} weights.
 TOOLS = {
@@ -29,6 +31,7 @@ TOOLS = {
     "masking": ["{c}", "{w}"],
     "extract": ["{c}", "{w}"],
     "transfer": ["{c}", "{w}", "--data", "."],
+    "finetune": ["{c}", "{w}"],
     "convert": ["{w}", "{o}", "--to", "timm"],
     "linear": ["{c}", "{w}"],
     "robustness": ["{c}", "{w}", "--imagenet-a", "."],
@@ -63,6 +66,7 @@ OPTIONS = {
     "knn": {"--k": "0", "--temperature": "0", "--blocks": "0", "--seed": "1"},
     "masking": {"--mask-ratio": "0", "--masks": "0", "--images": "gone", "--max-images": "1"},
     "extract": {"--mask-ratio": "1", "--images": "text.py", "--part": "some", "--format": "csv"},
+    "finetune": {"--seed": "-1", "--launcher": "mpi"},
     "transfer": {"--data": "cifar11", "--resize": "0", "--crop": "x"},
     "convert": {"--heads": "many"},
     "linear": {
@@ -149,7 +153,8 @@ print(json.dumps(told))
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place: Path) -> None:
     asked = cases(tool)
-    names = {"{c}": DIGITS, "{w}": "whole.pth", "{o}": "converted"}
+    config = OWN_CONFIG.get(tool, DIGITS)
+    names = {"{c}": config, "{w}": "whole.pth", "{o}": "converted"}
     before = sorted(place.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(ROOT / "tools" / f"{tool}.py")],
@@ -175,7 +180,8 @@ def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place:
 @pytest.mark.parametrize("tool", WITH_CONFIG)
 def test_a_file_system_that_cannot_be_written(tool: str, place: Path) -> None:
     # /proc refuses even root
-    words = [{"{c}": DIGITS, "{w}": "whole.pth"}.get(word, word) for word in TOOLS[tool]]
+    config = OWN_CONFIG.get(tool, DIGITS)
+    words = [{"{c}": config, "{w}": "whole.pth"}.get(word, word) for word in TOOLS[tool]]
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *words, "--out", "/proc/self/out"],
         cwd=place,
@@ -204,7 +210,8 @@ def test_weights_of_another_architecture_are_one_line(
         other = load_config(DIGITS, {"model.backbone.embed_dim": 48}).model
         torch.save({"state_dict": MODELS.build(other).state_dict()}, "other.pth")
     main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
-    names = {"{c}": DIGITS, "{w}": "other.pth", "{o}": "converted"}
+    config = OWN_CONFIG.get(tool, DIGITS)
+    names = {"{c}": config, "{w}": "other.pth", "{o}": "converted"}
     for part in ("train/a", "test/a"):
         (tmp_path / part).mkdir(parents=True)
         from PIL import Image

@@ -15,7 +15,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     """Read the command line."""
     parser = ArgumentParser(
         prog="test.py",
-        description="Low-shot and k-NN accuracy of a checkpoint's frozen target encoder.",
+        description="Low-shot and k-NN accuracy of a checkpoint's frozen target encoder; accuracy "
+        "of a fine-tuned classifier.",
     )
     parser.add_argument("config", help="the config that the checkpoint was trained with")
     parser.add_argument("checkpoint", help="a checkpoint that tools/train.py wrote")
@@ -33,29 +34,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config
     from msn_mm.evaluation.baselines import accuracy_table
     from msn_mm.evaluation.checkpoint import load_weights, read_weights
+    from msn_mm.evaluation.finetuning import classifier_test, is_classifier
     from msn_mm.evaluation.protocol import bare_model, evaluation_only
     from msn_mm.utils.results import write_results
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out or default_work_dir(cfg, "test"))
-    test_cfg, state = evaluation_only(cfg), read_weights(args.checkpoint)
+    whole = is_classifier(cfg)
+    test_cfg = classifier_test(cfg) if whole else evaluation_only(cfg)
+    state = read_weights(args.checkpoint)
     runner = build_runner(test_cfg, launcher=args.launcher, work_dir=out)
     load_weights(bare_model(runner.model), state, args.checkpoint)
-    runner.test()
+    scores = runner.test()
     if runner.rank == 0:
         metric = runner.test_evaluator.metrics[0]
+        metrics = scores if whole else metric.last
         write_results(
             out / "results.json",
             tool="test",
             config=args.config,
             checkpoint=args.checkpoint,
-            settings={**metric.settings(), "cfg_options": args.cfg_options},
-            metrics=metric.last,
+            settings={**({} if whole else metric.settings()), "cfg_options": args.cfg_options},
+            metrics=metrics,
             seconds=time.perf_counter() - started,
         )
         print()
-        print(accuracy_table({Path(args.checkpoint).name: metric.last}))
+        if whole:
+            print("\n".join(f"{name}  {value:.2f}" for name, value in metrics.items()))
+        else:
+            print(accuracy_table({Path(args.checkpoint).name: metrics}))
         print(f"\nresults: {out / 'results.json'}")
     return 0
 

@@ -12,6 +12,7 @@ from msn_mm.datasets.labelled_images import EvalCrop, LabelledImages
 from msn_mm.datasets.labelled_views import LabelledCrop, LabelledViews, labelled_collate
 from msn_mm.datasets.multi_crop import MultiCrop
 from msn_mm.datasets.multi_view_dataset import MultiViewDataset
+from msn_mm.datasets.rand_augment import RandAugmentRGB
 from msn_mm.datasets.sampler import KeyedSampler
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "LabelledViews",
     "MultiCrop",
     "MultiViewDataset",
+    "RandAugmentRGB",
     "SampleKey",
     "UnreadableImageError",
     "labelled_collate",

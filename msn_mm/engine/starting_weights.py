@@ -82,13 +82,20 @@ def starting_weights(
     # What a user says of the checkpoint, only the formats understand.
     is_like = format == AUTO and not arch and METADATA not in raw.config
     is_like = is_like and set(_below(state, TRUNK)) == set(trunk)
+    # A model of one network starts from the one that represents: the target's.
+    is_like = is_like and (bool(_below(own, TARGET)) or not _below(state, TARGET))
     converted = _convert(raw, model, format, arch or {}, needed=not is_like)
     if converted is not None:
         _check_architecture(converted, model.backbone, raw.source)
     if is_like:
-        return _of_same_method(raw, state, own, model, groups or [])
-    assert converted is not None
-    return _of_other(raw.source, converted, own, model)
+        found = _of_same_method(raw, state, own, model, groups or [])
+    else:
+        assert converted is not None
+        found = _of_other(raw.source, converted, own, model)
+    if getattr(model, "fresh_optimizer", False) and found.optimizer:
+        found.optimizer = {}
+        found.ignored.append("optimizer")
+    return found
 
 
 def _convert(
@@ -181,7 +188,9 @@ def _of_other(
     architecture = converted.architecture
     kind = getattr(architecture, "resampling", None)
     online = {k: v for k, v in _below(converted.extras, "online.").items() if "." in k}
-    trunks = {TRUNK: {**converted.trunk, **_trunk_of(online, converted)}, TARGET: converted.trunk}
+    trunks = {TRUNK: converted.trunk, TARGET: converted.trunk}
+    if _below(own, TARGET):
+        trunks[TRUNK] = {**converted.trunk, **_trunk_of(online, converted)}
     wanted = _below(own, TRUNK)
     _check_names(set(converted.trunk), set(wanted), source, converted)
     for prefix, trunk in trunks.items():

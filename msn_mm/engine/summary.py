@@ -45,7 +45,12 @@ def _troubles(runner: Runner) -> dict[str, float]:
 
 
 def report_training(
-    runner: Runner, config: Path, options: Mapping[str, Any], seconds: float
+    runner: Runner,
+    config: Path,
+    options: Mapping[str, Any],
+    seconds: float,
+    tool: str = "train",
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     """Write ``results.json`` of a finished training and return its table.
 
@@ -54,6 +59,8 @@ def report_training(
         config: the config as the user named it.
         options: the ``--cfg-options`` that were given.
         seconds: duration of the training, set-up included.
+        tool: the tool that trained.
+        settings: what else it was told.
 
     Returns:
         A table of the last scalars, and where everything lies.
@@ -69,7 +76,7 @@ def report_training(
     results = out / "results.json"
     write_results(
         results,
-        tool="train",
+        tool=tool,
         config=str(config),
         checkpoint=None if shown is None else str(shown),
         settings={
@@ -79,6 +86,7 @@ def report_training(
             "iterations": runner.iter,
             "processes": runner.world_size,
             "global_batch": runner.cfg.get("global_batch_size"),
+            **(settings or {}),
         },
         metrics=metrics,
         seconds=seconds,

@@ -1,10 +1,12 @@
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.backbones.plain_resnet import PlainResNet
 from msn_mm.models.backbones.raw_pixels import RawPixels
+from msn_mm.models.classifiers.trunk_classifier import TrunkClassifier
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.msn import MSN
+from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
@@ -13,7 +15,9 @@ __all__ = [
     "MSNHead",
     "MSNLoss",
     "MaskedViT",
+    "MixingPreprocessor",
     "MultiViewPreprocessor",
     "PlainResNet",
     "RawPixels",
+    "TrunkClassifier",
 ]

@@ -68,9 +68,12 @@ class Memory:
 def read_views(cfg: Config, model: Any) -> list[View]:
     """Return the views of the training data with their tokens in ``model``'s backbone."""
     transform = cfg.train_dataloader.dataset.get("transform") or {}
+    groups = transform.get("views") or {}
+    if not groups and transform.get("size") is not None:  # one labelled view
+        groups = {"image": {"size": transform["size"]}}
     ratios = getattr(model, "mask_ratio", {})
     views = []
-    for name, view in (transform.get("views") or {}).items():
+    for name, view in groups.items():
         size = int(view["size"])
         tokens = model.backbone.num_tokens(size, ratios.get(name, 0.0))
         prefix = int(model.backbone.vit.num_prefix_tokens)

@@ -31,6 +31,7 @@ _PROJECTORS = ("target_head.projector.", "head.projector.")
 _PROTOTYPES = "head.prototypes"
 _NETWORKS = {"target": _TRUNKS[0], "online": _TRUNKS[1]}
 _CLASSIFIER = ("classifier", "", "classifier.")
+_FINE_TUNED = ("classifier", "", "head.fc.")
 METADATA_KEY = "msn_mm"
 _PLAIN = "vit_small_patch16_224"
 # Settings of the trunk that the weights tell, or that matter to training alone.
@@ -111,6 +112,7 @@ def _layout(
         ("trunk", "vit.", f"{trunk}vit."),
         ("extras", "prototypes", _PROTOTYPES),
         _CLASSIFIER,
+        _FINE_TUNED,
     ]
     if projector is not None:
         found.append(("extras", "projector.", projector))

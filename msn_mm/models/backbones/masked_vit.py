@@ -163,6 +163,27 @@ class MaskedViT(nn.Module):
         last = [self.vit.norm(x) if norm else x for x in outputs[-blocks:]]
         return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
 
+    def get_layer_depth(self, name: str, prefix: str = "") -> tuple[int, int]:
+        """Return the layer of a parameter and the number of layers, for layer-wise decay.
+
+        Layer 0 is what comes before the blocks, layer i the i-th block counted from 1,
+        the last one the final norm and whatever follows.
+
+        Args:
+            name: Name of a parameter, with ``prefix`` before it if it is the backbone's.
+            prefix: Name of the backbone in its model, with a dot.
+
+        Source: Bao et al. 2022, arXiv 2106.08254; the form of the answer is mmpretrain's.
+        """
+        layers = len(self.vit.blocks) + 2
+        first = prefix + "vit."
+        if not name.startswith(first):
+            return layers - 1, layers
+        part, _, rest = name.removeprefix(first).partition(".")
+        if part == "blocks":
+            return int(rest.partition(".")[0]) + 1, layers
+        return (layers - 1 if part in ("norm", "fc_norm") else 0), layers
+
     def _embed(
         self, images: Tensor, mask_ratio: float, keep: Tensor | None, keys: Tensor | None
     ) -> Tensor:

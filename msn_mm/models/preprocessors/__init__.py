@@ -1,5 +1,6 @@
 """What happens to a batch before the model sees it."""
 
+from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
-__all__ = ["MultiViewPreprocessor"]
+__all__ = ["MixingPreprocessor", "MultiViewPreprocessor"]
