@@ -4,7 +4,8 @@
 
 Both sides read, cut and flip the same JPEG files through data loaders of the same
 settings and run the same frozen trunk, epoch by epoch in turn, so a change of
-the machine's speed touches both. The bare side normalises and computes the last
+the machine's speed touches both; on a machine with other work the processor
+time an image is steadier (use --workers 0). The bare side normalises and computes the last
 blocks' tokens; the probe, trained by the runner with all hooks but the saves, also
 computes 21 heads of 1,000 classes forward and backward and takes the optimizer's
 steps. Files are crops of scikit-learn's two photographs, 500 x 375 pixels.
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from extraction import write_images
+from extraction import core_seconds, write_images
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from timing import seconds_of
@@ -38,13 +39,14 @@ class Turns(Hook):
         self.batch = batch
         self.probe: list[float] = []
         self.bare: list[float] = []
+        self.cores: dict[str, list[float]] = {"probe": [], "bare": []}
         self.loader: Any = None
 
     def before_train(self, runner: Runner) -> None:
         self.loader = Runner.build_dataloader(runner.cfg.train_dataloader, seed=0)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        self.begun = time.perf_counter()
+        self.begun, self.used = time.perf_counter(), core_seconds()
 
     def after_train_epoch(self, runner: Runner) -> None:
         encoder = runner.model.encoder
@@ -52,8 +54,11 @@ class Turns(Hook):
             torch.cuda.synchronize()
         images = len(self.loader) * self.batch
         self.probe.append(images / (time.perf_counter() - self.begun))
+        self.cores["probe"].append((core_seconds() - self.used) / images)
         self.loader.sampler.set_epoch(runner.epoch)
+        used = core_seconds()
         self.bare.append(images / seconds_of(lambda: self.epoch(encoder), encoder.device))
+        self.cores["bare"].append((core_seconds() - used) / images)
 
     @torch.inference_mode()
     def epoch(self, encoder: Any) -> None:
@@ -114,6 +119,13 @@ def main() -> None:
         print(f"{name:<21} {statistics.median(rates):7.1f} images/s", end="")
         print(f" ({min(rates):.1f} to {max(rates):.1f})")
     print(f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+    # Without data workers all of the work is this process's, and steadier than the clock.
+    used = {side: statistics.median(found[1:]) for side, found in turns.cores.items()}
+    print(
+        f"core-ms an image: bare {used['bare'] * 1e3:.1f}, probe {used['probe'] * 1e3:.1f}, "
+        f"ratio {used['bare'] / used['probe']:.3f}"
+        + (" (main process alone)" if args.workers else "")
+    )
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ class Workplace:
                 self._test(rest)
             case ["python", "tools/demo.py", *rest]:
                 self._demo(rest)
+            case ["python", "tools/linear.py", *rest]:
+                self._linear(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
                 self._measure(Path(tool).stem, rest)
             case ["python", "tools/convert.py", source, *rest]:
@@ -180,6 +182,12 @@ class Workplace:
         cfg = load_config(args.config, args.cfg_options)
         if args.cfg_options.keys() - {"data_root"}:
             make_plan(cfg)  # as written, before the tiny options hide it
+        if "encoder" in cfg.model:
+            self.stand_in(cfg.model.encoder.checkpoint)
+            few = [f"{part}_dataloader.dataset.dataset.indices=300" for part in ("train", "val")]
+            tiny = [*few, "train_cfg.max_epochs=1", "train_cfg.val_interval=1"]
+            assert _tool("train")["main"]([*argv, "--cfg-options", *tiny]) == 0
+            return
         # A resumed run has to have something left to do.
         epochs = f"train_cfg.max_epochs={2 if '--resume' in argv else 1}"
         tiny = [*self._tiny(argv[0]), *SHORT, epochs]
@@ -211,6 +219,13 @@ class Workplace:
             argv[argv.index("--splits") + 1] = "2"  # 3,072 numbers an image take their time
         tiny = self._tiny(args.config, train=False)
         assert _tool(tool)["main"]([*argv, "--workers", "0", "--cfg-options", *tiny]) == 0
+
+    def _linear(self, argv: list[str]) -> None:
+        args = _tool("linear")["parse_args"](argv)
+        self.stand_in(args.checkpoint)
+        tiny = ["--epochs", "1", "--workers", "0", "--cfg-options"]
+        tiny += self._tiny(args.config, train=False)
+        assert _tool("linear")["main"]([*argv, *tiny]) == 0
 
     def _demo(self, argv: list[str]) -> None:
         args = _tool("demo")["parse_args"](argv)
