@@ -148,6 +148,8 @@ class Workplace:
                 self._linear(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
                 self._measure(Path(tool).stem, rest)
+            case ["python", "tools/robustness.py", *rest]:
+                self._robustness(rest)
             case ["python", "tools/convert.py", source, *rest]:
                 self.stand_in(source)
                 assert _tool("convert")["main"]([source, *rest]) == 0
@@ -226,6 +228,15 @@ class Workplace:
         tiny = ["--epochs", "1", "--workers", "0", "--cfg-options"]
         tiny += self._tiny(args.config, train=False)
         assert _tool("linear")["main"]([*argv, *tiny]) == 0
+
+    def _robustness(self, argv: list[str]) -> None:
+        # Its data and published weights are not at hand; that all it names exists has to do.
+        args = _tool("robustness")["parse_args"](argv)
+        rows = [(args.config, args.checkpoints), *((row[0], row[1:2]) for row in args.row)]
+        for config, checkpoints in rows:
+            cfg = load_config(config)
+            assert checkpoints == [NO_CHECKPOINT] and cfg.checkpoint.source
+            assert cfg.test_dataloader.dataset.transform.type == "EvalCrop"
 
     def _demo(self, argv: list[str]) -> None:
         args = _tool("demo")["parse_args"](argv)

@@ -87,6 +87,7 @@ def test_digits_corrupted_beside_a_baseline(capsys: pytest.CaptureFixture[str]) 
     assert other_seed["metrics"]["corrupted"]["clean_error"] == good["clean_error"]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("imagecorruptions")
     words = ["lenet.py", "good.pth", "--corrupt", "config", "--severities", "2", "3"]
@@ -148,6 +149,7 @@ def test_what_a_user_can_get_wrong(place: Path) -> None:
         call("lenet.py", "good.pth", "--imagenet-a", "a", "--out", "wrong")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the ImageNet sample is not here")
 def test_a_published_format_on_real_images(place: Path) -> None:
     """A ViT of timm with its head, told by its file; 100 classes by their WordNet ids."""

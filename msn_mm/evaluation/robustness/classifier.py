@@ -140,7 +140,7 @@ def frozen_classifier(
     model = None
     if wanted is not None:
         model = build_model(wanted, seed, wants_weights=checkpoint is None)
-    if model is not None and wanted is not None and _is_classifier(model, wanted):
+    if model is not None and _is_classifier(model, wanted or {}):
         if checkpoint is not None:
             load_weights(model, read_weights(checkpoint), checkpoint)
         module: nn.Module = _WholeModel(model)
