@@ -23,6 +23,7 @@ from sklearn.datasets import load_sample_images
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
+from msn_mm.evaluation.finetuning import check_classifier, is_classifier
 from msn_mm.registry import MODELS
 from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
@@ -140,6 +141,8 @@ class Workplace:
                 self._plan([config, *rest, "--processes", environ.get("GPUS", "8")])
             case ["python", "tools/train.py", *rest]:
                 self._train(rest)
+            case ["python", "tools/finetune.py", *rest]:
+                self._finetune(rest)
             case ["python", "tools/test.py", *rest]:
                 self._test(rest)
             case ["python", "tools/demo.py", *rest]:
@@ -174,6 +177,9 @@ class Workplace:
             assert {"lint": "ruff check", "clean": "rm -rf"}.get(target, "pytest") in shown.stdout
 
     def _plan(self, argv: list[str]) -> None:
+        if "--load-from" in argv:  # a plan starts from nothing
+            place = argv.index("--load-from")
+            argv = argv[:place] + argv[place + 2 :]
         assert _tool("train")["main"](argv if "--dry-run" in argv else [*argv, "--dry-run"]) == 0
 
     def _train(self, argv: list[str]) -> None:
@@ -195,11 +201,26 @@ class Workplace:
         tiny = [*self._tiny(argv[0]), *SHORT, epochs]
         assert _tool("train")["main"]([*argv, "--cfg-options", *tiny]) == 0
 
+    def _finetune(self, argv: list[str]) -> None:
+        args = _tool("finetune")["parse_args"](argv)
+        cfg = load_config(args.config, args.cfg_options)
+        check_classifier(cfg)
+        if "digits" not in args.config:
+            make_plan(cfg)  # its data are not at hand
+            return
+        self.stand_in(args.checkpoint)
+        few = ["train_dataloader.dataset.dataset.indices=64", "train_cfg.max_epochs=1"]
+        short = ["param_scheduler.0.end=1", "param_scheduler.1.begin=0"]
+        assert _tool("finetune")["main"]([*argv, "--cfg-options", *few, *short]) == 0
+
     def _test(self, argv: list[str]) -> None:
         args = _tool("test")["parse_args"](argv)
         cfg = load_config(args.config, args.cfg_options)
         assert Path(args.checkpoint).stem == f"epoch_{cfg.train_cfg.max_epochs}"
         self.stand_in(args.checkpoint)
+        if is_classifier(cfg):
+            assert _tool("test")["main"](argv) == 0
+            return
         part = "test" if cfg.get("test_evaluator") else "val"
         tiny = [*self._tiny(args.config, train=False), f"{part}_evaluator.splits=2"]
         more = [*tiny, f"{part}_dataloader.num_workers=0"]
@@ -250,6 +271,10 @@ class Workplace:
         if cfg.train_dataloader.dataset.dataset.type == "Digits":
             few = [f"{part}_dataloader.dataset.support.indices=300" for part in ("val", "test")]
             return [*few, "train_dataloader.dataset.dataset.indices=64"] if train else few
+        if is_classifier(cfg):
+            loaders = ("val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False")
+            head = "val_evaluator.topk=(1,)"  # two classes
+            return [*IMAGE_CONFIG[:3], *loaders, head, "global_batch_size=4"]
         small = [
             "global_batch_size=4",
             "train_dataloader.dataset.transform.views.focal.num=1",
