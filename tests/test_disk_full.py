@@ -207,9 +207,8 @@ def test_a_disk_that_is_full_for_a_while(
             while file.write(bytes(4096)):
                 pass
 
-    def look(runner: Runner) -> None:
+    def look(_: Runner) -> None:
         assert checkpoints(out) == ["epoch_1.pth"]
-        runner.visualizer.get_backend("TensorboardVisBackend").experiment.flush()
 
     actions = {5: fill, 10: look, 14: lambda _: ballast.unlink()}
     runner = run(digits(), out, at(actions))

@@ -194,6 +194,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_all_ranks_skip_and_stop_together(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -75,8 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.load_from is not None:
         check_checkpoint(args.load_from)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    import torch.distributed as dist
-
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.engine.summary import report_training
@@ -107,14 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainingStopped as stop:
         if runner.rank == 0:
             print(stop)
-        if dist.is_initialized():
-            dist.destroy_process_group()
         return stop.status
     if runner.rank == 0:
         seconds = time.perf_counter() - started
         print(report_training(runner, Path(args.config), args.cfg_options, seconds))
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return 0
 
 

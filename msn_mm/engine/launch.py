@@ -194,9 +194,11 @@ def build_runner(
             "--from and --arch tell how --load-from is read, and nothing is loaded by it: leave "
             "them out, or give --load-from"
         )
-    resume, said = resume_of_restart(
-        cfg.work_dir, resume, None if cfg.get("resume") else cfg.get("load_from")
-    )
+    source = None if cfg.get("resume") else cfg.get("load_from")
+    # Another machine may see a file later: the first process decides here and below.
+    decided = [resume_of_restart(cfg.work_dir, resume, source)]
+    broadcast_object_list(decided)
+    resume, said = decided[0]
     notes += [(logging.WARNING, text) for text in said]
     _use_exact_loop(cfg)
     _use_stop_signals(cfg)
@@ -204,7 +206,6 @@ def build_runner(
         asked = None if resume is True else Path(resume)
         checkpoint, skipped = find_resumable(cfg.work_dir, asked)
         chosen = [checkpoint]
-        # Another machine may see the newest file later: the first process chooses.
         broadcast_object_list(chosen)
         checkpoint = chosen[0]
         notes += [(logging.WARNING, text) for text in skipped]

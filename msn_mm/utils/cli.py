@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
+import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -48,12 +51,44 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
         line = " ".join(str(error).split())
         if _speaks_first(line):
             print(f"error: {line}", file=sys.stderr, flush=True)
-        sys.exit(error.status)
+        _leave(error.status)
     except KeyboardInterrupt:
         if _local_rank() == 0:
             print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(INTERRUPTED_STATUS)
+        _leave(INTERRUPTED_STATUS)
+    except Exception:
+        if _distributed() is None:
+            raise
+        traceback.print_exc()
+        _leave(1)
+    group = _distributed()
+    if group is not None:
+        group.destroy_process_group()
     sys.exit(status or 0)
+
+
+def _distributed() -> Any:
+    """Return ``torch.distributed`` where a process group exists, else ``None``."""
+    torch = sys.modules.get("torch")
+    found = getattr(torch, "distributed", None)
+    return found if found and found.is_available() and found.is_initialized() else None
+
+
+def _leave(status: int) -> NoReturn:
+    """Leave after a failure, whatever the other processes of the run are waiting for.
+
+    Threads of a process group that are in the middle of an exchange can neither
+    be joined, because the others may never come, nor be left to the
+    interpreter's end, which they turn into SIGABRT: the process ends here.
+    """
+    if _distributed() is None:
+        sys.exit(status)
+    for child in multiprocessing.active_children():
+        child.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _local_rank() -> int:
@@ -67,13 +102,11 @@ def _speaks_first(line: str) -> bool:
     first process speaks. Later it may concern any one rank: whoever reports the
     line first to the group's store speaks.
     """
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return _local_rank() == 0
-    if not torch.distributed.is_initialized():
+    group = _distributed()
+    if group is None:
         return _local_rank() == 0
     try:
-        store = torch.distributed.distributed_c10d._get_default_store()
+        store = group.distributed_c10d._get_default_store()
         return int(store.add(f"msn_mm/error/{line}", 1)) == 1
     except Exception:  # the store is gone with its host: better said twice than never
         return True

@@ -183,7 +183,7 @@ def test_file_and_directory_are_flushed_in_order(
 def test_a_clock_that_was_set_back_does_not_hide_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = write_config(tmp_path)
+    config = write_config(tmp_path, "default_hooks['checkpoint'].update(max_keep_ckpts=-1)\n")
     out = tmp_path / "out"
     train(build_runner(load_config(config), work_dir=out))
     monkeypatch.setattr(durable_checkpoint_hook.time, "time", lambda: 1000.0)
