@@ -195,9 +195,9 @@ def build_runner(
             "--from and --arch tell how --load-from is read, and nothing is loaded by it: leave "
             "them out, or give --load-from"
         )
+    source = None if cfg.get("resume") else cfg.get("load_from")
     # Another machine may see a file later: the first process decides here and below.
-    start = None if cfg.get("resume") else cfg.get("load_from")
-    decided = [resume_of_restart(cfg.work_dir, resume, start)]
+    decided = [resume_of_restart(cfg.work_dir, resume, source)]
     broadcast_object_list(decided)
     resume, said = decided[0]
     notes += [(logging.WARNING, text) for text in said]
