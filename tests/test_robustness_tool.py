@@ -128,6 +128,12 @@ def test_a_folder_of_digits_is_told_by_its_names(place: Path) -> None:
     Image.new("L", (32, 32)).save(place / "digits" / "eel" / "0.png")
     with pytest.raises(UserError, match="has 4 classes and the classifier has 10 outputs"):
         call(*words)
+    # of several rows none is measured before all of them fit
+    with pytest.raises(UserError, match=r"start: --corrupt has 4 classes|good\.pth: --corrupt has"):
+        call(*words[:-1], "unmeasured", "--row", "lenet.py", "start.pth", "start")
+    assert not Path("unmeasured/passes.json").exists()
+    with pytest.raises(UserError, match=r"good\.pth: ImageNet's .* this one has 10 outputs"):
+        call("lenet.py", "good.pth", "start.pth", "--imagenet-a", "digits", "--out", "unmeasured")
 
 
 def test_what_a_user_can_get_wrong(place: Path) -> None:

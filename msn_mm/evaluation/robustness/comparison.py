@@ -16,7 +16,8 @@ from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.classifier import frozen_classifier
 from msn_mm.evaluation.robustness.corrupted_view import corrupted, library_version
-from msn_mm.evaluation.robustness.imagenet_c import check_folders
+from msn_mm.evaluation.robustness.corruption_error import CORRUPTIONS, SEVERITIES
+from msn_mm.evaluation.robustness.imagenet_c import check_folders, imagenet_c_images
 from msn_mm.evaluation.robustness.measuring import Measuring
 from msn_mm.evaluation.robustness.normalising import by_alexnet, by_baseline
 from msn_mm.evaluation.robustness.protocol import Robustness
@@ -89,11 +90,16 @@ class Sources:
         Raises:
             UserError: It does not take the image.
         """
-        images = self.clean(robustness.cfg)
-        if images is not None:
-            robustness.check(corrupted(images, self.corruptions[0], self.severities[0], self.seed))
+        cfg = robustness.cfg
         for root in self.folders.values():
-            robustness.check(folder_images(robustness.cfg, root, labels="folder"))
+            robustness.check(folder_images(cfg, root, labels="folder"), is_imagenet=True)
+        if self.imagenet_c is not None:
+            images = imagenet_c_images(cfg, self.imagenet_c, CORRUPTIONS[0], SEVERITIES[0])
+            robustness.check(images, is_imagenet=True)
+        clean = self.clean(cfg)
+        if clean is not None:
+            view = corrupted(clean, self.corruptions[0], self.severities[0], self.seed)
+            robustness.check(view, is_imagenet=False)
 
     @property
     def _data(self) -> str:

@@ -151,13 +151,22 @@ class Robustness:
             "classes": len(class_names(images)),
         }
 
-    def check(self, images: EvaluationImages) -> None:
-        """Refuse a classifier that cannot take an image, or images that are none.
+    def check(self, images: EvaluationImages, is_imagenet: bool) -> None:
+        """Refuse a classifier that cannot take an image, or has other classes.
+
+        Args:
+            images: Labelled images, one of which is asked about.
+            is_imagenet: Whether they want a classifier of ImageNet.
 
         Raises:
             UserError: Naming what does not fit.
         """
-        self._outputs(images)
+        outputs = self._outputs(images)
+        if is_imagenet:
+            check_imagenet(outputs, f"{self.name}: ImageNet's robustness data")
+        else:
+            known = self.classifier.classes
+            outputs_of(class_names(images), outputs, f"{self.name}: --corrupt", known)
 
     def _pass(
         self,
