@@ -135,6 +135,7 @@ def _command(tool: str, path: str) -> list[str] | None:
         "convert": [path],
         "demo": None,
         "extract": ["tiny.py", path],
+        "finetune": ["finetune_digits", path],
         "knn": ["tiny.py", path],
         "lowshot": ["tiny.py", path, *few],
         "masking": ["tiny.py", path],
