@@ -5,17 +5,9 @@
 Published (not measured here): 90.5 %. Images are enlarged to 224 pixels, as DeiT does.
 """
 
-_base_ = ["./_base_/finetune_transfer.py"]
+_base_ = ["./finetune_vitb16_cifar10.py"]
 
 data_root = "data/cifar100"
 model = dict(head=dict(num_classes=100))
-global_batch_size = 768
-base_batch_size = 768
-optim_wrapper = dict(optimizer=dict(lr=7.5e-5))
-train_cfg = dict(max_epochs=1000)
-train_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, type="CIFAR100", data_root=data_root, split="train"))
-)
-val_dataloader = dict(
-    dataset=dict(dataset=dict(_delete_=True, type="CIFAR100", data_root=data_root, split="test"))
-)
+train_dataloader = dict(dataset=dict(dataset=dict(type="CIFAR100", data_root=data_root)))
+val_dataloader = dict(dataset=dict(dataset=dict(type="CIFAR100", data_root=data_root)))

@@ -5,21 +5,9 @@
 Published (not measured here): 78.1 %. configs/eval/inat19.py tells where to get the data.
 """
 
-_base_ = ["./_base_/finetune_transfer.py"]
+_base_ = ["./finetune_vitb16_inat18.py"]
 
 data_root = "data/inat19"
 model = dict(head=dict(num_classes=1010))
-train_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            _delete_=True, type="INaturalist", data_root=data_root, ann_file="train2019.json"
-        )
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        dataset=dict(
-            _delete_=True, type="INaturalist", data_root=data_root, ann_file="val2019.json"
-        )
-    )
-)
+train_dataloader = dict(dataset=dict(dataset=dict(ann_file="train2019.json", data_root=data_root)))
+val_dataloader = dict(dataset=dict(dataset=dict(ann_file="val2019.json", data_root=data_root)))
