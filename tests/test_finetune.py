@@ -15,6 +15,7 @@ from helpers import Watch, assert_same, run, tiny_digits, weights
 from msn_mm.convert.classifier import load_classifier
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.errors import UserError
+from msn_mm.evaluation.finetuning import classifier_test
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {"model.backbone.embed_dim": 24, "model.backbone.depth": 2}
@@ -145,7 +146,7 @@ def test_the_tool_reports_and_the_checkpoint_is_a_classifier(
     other = [*size, "model.head.num_classes=7"]
     with pytest.raises(UserError, match=r"head\.fc\.weight is \(10, 24\) there and \(7, 24\) here"):
         tool("test")([config, "out/epoch_3.pth", "--out", "test", *other])
-    with pytest.raises(UserError, match="training data have 10 classes and the classifier 7"):
+    with pytest.raises(UserError, match="model has 7 classes and the training data 10 "):
         main([config, str(pretrained), "--out", "bad", *other])
 
     # A resume goes on, and needs no starting weights.
@@ -171,8 +172,11 @@ def test_different_classes_in_training_and_validation_are_refused(tmp_path):
             type="ImageFolder", data_root=str(tmp_path / part), labels="folder"
         )
     cfg.global_batch_size = cfg.base_batch_size = 2
-    with pytest.raises(UserError, match="different classes, for example 'b'"):
+    with pytest.raises(UserError, match="class 'b' is in one of training and validation data only"):
         train(build_runner(cfg, work_dir=tmp_path / "out"))
+    cfg.model.head.num_classes = 10
+    with pytest.raises(UserError, match="model has 10 classes and the test data 2 "):
+        build_runner(classifier_test(cfg), work_dir=tmp_path / "test").test()
 
 
 @pytest.mark.slow

@@ -170,7 +170,7 @@ def test_a_stopped_run_ends_bitwise_where_a_whole_one_does_on_any_workers(tmp_pa
 
 
 def test_classes_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data have 10 classes and the classifier 7.*=10"):
+    with pytest.raises(UserError, match=r"model has 7 classes and the training data 10 .*=10"):
         train(build_runner(small(**{"model.num_classes": 7}), work_dir=tmp_path / "out"))
     root = folder(tmp_path / "images", classes=3)
     (root / "val" / "n2" / "a.png").unlink()

@@ -1,4 +1,4 @@
-"""A classifier and its data must speak of the same classes."""
+"""A classifier that has not as many classes as its data: told before training."""
 
 from __future__ import annotations
 
@@ -14,42 +14,52 @@ from msn_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class ClassCountHook(Hook):
-    """Compare the classes of training and validation data with those of the model or its head.
+    """Compare the model's classes with those of its data.
 
     Data that name no classes are not looked at.
 
     Raises:
-        UserError: Before training or testing, if the numbers differ, or the classes
-            of training and validation do.
+        UserError: Before training or testing, if ``num_classes`` of the model or its
+            head is not the number of the data's classes, or the validation data has
+            others than the training data.
     """
 
     priority = "VERY_HIGH"
 
     def before_train(self, runner: Runner) -> None:
-        """Check the data of training, and of the validation in between."""
-        ours = self._check(runner, runner.train_loop.dataloader, "training")
+        """Look at the data of training, and of the validation in between."""
+        classes = _checked(runner, runner.train_dataloader, "training")
         if runner.val_loop is None:
             return
-        theirs = self._check(runner, runner.val_loop.dataloader, "validation")
-        if ours and theirs and ours != theirs:
-            odd = sorted(set(ours) ^ set(theirs))
-            what = f"for example '{odd[0]}'" if odd else "in different orders"
-            raise UserError(f"training and validation data have different classes, {what}")
+        others = _classes(runner.val_loop.dataloader.dataset)
+        if classes is not None and others is not None and classes != others:
+            odd = sorted(set(classes) ^ set(others))
+            raise UserError(
+                f"class '{odd[0]}' is in one of training and validation data only; give both the "
+                "same classes"
+                if odd
+                else "training and validation data have their classes in different orders"
+            )
 
     def before_test(self, runner: Runner) -> None:
-        """Check the data of a test."""
-        self._check(runner, runner.test_loop.dataloader, "test")
+        """Look at the data of a test."""
+        _checked(runner, runner.test_loop.dataloader, "test")
 
-    def _check(self, runner: Runner, loader: Any, part: str) -> tuple[str, ...] | None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, "head", None)
-        expected = getattr(model, "num_classes", None) or getattr(head, "num_classes", None)
-        classes = getattr(loader.dataset, "metainfo", {}).get("classes")
-        if classes is None:
-            return None
-        if expected is not None and len(classes) != expected:
-            raise UserError(
-                f"the {part} data have {len(classes)} classes and the classifier {expected}: set "
-                f"num_classes={len(classes)}, or give the data that it is for"
-            )
-        return tuple(classes)
+
+def _checked(runner: Runner, loader: Any, part: str) -> tuple[str, ...] | None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    has = getattr(model, "num_classes", None)
+    if has is None:
+        has = getattr(getattr(model, "head", None), "num_classes", None)
+    classes = _classes(loader.dataset)
+    if has is not None and classes is not None and len(classes) != has:
+        raise UserError(
+            f"the model has {has} classes and the {part} data {len(classes)} "
+            f"('{classes[0]}' ... '{classes[-1]}'): set the model's num_classes={len(classes)}"
+        )
+    return classes
+
+
+def _classes(dataset: Any) -> tuple[str, ...] | None:
+    found = getattr(dataset, "metainfo", {}).get("classes")
+    return None if found is None else tuple(found)

@@ -26,8 +26,7 @@ class LayerDecayConstructor:
     so the head, which is the last, at ``lr``. Weight decay applies to everything
     but biases, other 1-D parameters, class tokens and positions. mmpretrain's
     ``LearningRateDecayOptimWrapperConstructor`` asks a model the same question
-    (``get_layer_depth``) and makes a group of every parameter, which slows a fused
-    step down.
+    (``get_layer_depth``) and makes a group of every parameter.
 
     Args:
         optim_wrapper_cfg: ``type``, ``optimizer`` and further arguments of the wrapper.
