@@ -17,11 +17,9 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.step_vote import StepVote
-from msn_mm.engine.stopped import TrainingStopped
+from msn_mm.engine.stopped import SAME_REQUEST_S, TrainingStopped
 from msn_mm.registry import HOOKS
 
-# A scheduler and torchrun may both pass one request on, a moment apart.
-_SAME_REQUEST_S = 1.0
 _REQUEUE = "MSN_MM_REQUEUE"
 _REQUEUE_TIMEOUT_S = 30.0
 
@@ -85,7 +83,7 @@ class StopSignalHook(Hook):
         now = time.monotonic()
         if not self._received:
             self._received, self._received_at = number, now
-        elif now - self._received_at > _SAME_REQUEST_S:
+        elif now - self._received_at > SAME_REQUEST_S:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
