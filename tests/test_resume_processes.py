@@ -20,6 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from toy_training import write_config
 
+from msn_mm.engine.hooks import safe_checkpoint_hook as safe_module
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.stopped import TrainingStopped
 from tests.test_resume import KEYED, DrawingHook, Reads, assert_same, content, log_of
@@ -37,6 +38,19 @@ class SignalOneRank(Hook):
     def before_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
         if runner.iter + 1 == self.iterations and runner.rank == self.rank:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Clock(Hook):
+    """A clock by which an iteration takes so many seconds."""
+
+    def __init__(self, pace: float) -> None:
+        self.now, self.pace = 0.0, pace
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def after_train_iter(self, *_: Any, **__: Any) -> None:
+        self.now += self.pace
 
 
 def toy(folder: Path, **options: Any) -> Any:
@@ -74,6 +88,13 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
             else:
                 train(runner)
         seen[name] = reads.seen
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(11.0 if rank == 0 else 0.0)
+        patch.setattr(safe_module, "time", clock)
+        cfg.default_hooks.checkpoint.update(interval=100, every_minutes=1.0)
+        runner = build_runner(cfg, launcher="pytorch", work_dir=out / "clocked")
+        runner.register_hook(clock)
+        train(runner)
     (out / f"seen{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
 
@@ -102,6 +123,13 @@ def test_two_processes_resume_bitwise(two: tuple[Path, list[dict[str, Any]]]) ->
     assert len(whole["random_state"]) == 2
     one, other = (state["torch"] for state in whole["random_state"])
     assert not torch.equal(one, other)  # diff_rank_seed: each rank has its own
+
+
+def test_a_period_of_the_clock_makes_one_save(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    # A look each five iterations: due at the 10th by the first process's clock, agreed on at
+    # the 15th; 55 seconds later, at the 20th, the next save is not due.
+    names = sorted(path.name for path in (two[0] / "clocked").glob("*.pth"))
+    assert names == ["epoch_3.pth", "iter_15.pth"]
 
 
 def test_another_number_of_processes_misses_and_repeats_nothing(

@@ -250,6 +250,25 @@ def test_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names == ["epoch_6.pth", "iter_10.pth", "iter_20.pth"]
 
 
+@pytest.mark.parametrize("keep", [-1, 9])
+def test_intervals_in_iterations_end_with_an_optimizer_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    options = {"accumulation": 2, "global_batch_size": 4, "train_cfg.max_epochs": 2}
+    cfg = toy(tmp_path, options, KEYED)
+    hook = dict(by_epoch=False, interval=3, every_minutes=None, max_keep_ckpts=keep)
+    cfg.default_hooks.checkpoint.update(hook)
+    train(build_runner(cfg, work_dir=tmp_path / "interval"))
+    saved = {path.name for path in (tmp_path / "interval").glob("*.pth")}
+    # 3, 9 and 15 are the first of the two iterations of a step.
+    assert saved == {f"iter_{n}.pth" for n in (4, 6, 10, 12, 16)}
+    monkeypatch.setattr(safe_module, "_LOOK", 1)
+    cfg.default_hooks.checkpoint.update(interval=1000, every_minutes=1e-9)
+    train(build_runner(cfg, work_dir=tmp_path / "clock"))
+    saved = {path.name for path in (tmp_path / "clock").glob("*.pth")}
+    assert saved == {f"iter_{n}.pth" for n in range(2, 17, 2)}
+
+
 def test_saves_change_nothing_and_old_ones_go(tmp_path: Path) -> None:
     plain = toy(tmp_path, {}, KEYED)
     train(build_runner(plain, work_dir=tmp_path / "plain"))
