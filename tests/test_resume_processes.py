@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,20 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(11.0 if rank == 0 else 0.0)
         patch.setattr(safe_module, "time", clock)
+        waits: list[float] = []
+        make = dist.new_group
+
+        def new_group(*args: Any, timeout: timedelta, **kwargs: Any) -> Any:
+            waits.append(timeout.total_seconds())
+            return make(*args, timeout=timeout, **kwargs)
+
+        patch.setattr(dist, "new_group", new_group)
         cfg.default_hooks.checkpoint.update(interval=100, every_minutes=1.0)
+        cfg.merge_from_dict({"env_cfg.dist_cfg.timeout": 77})
         runner = build_runner(cfg, launcher="pytorch", work_dir=out / "clocked")
         runner.register_hook(clock)
         train(runner)
+        seen["waits"] = waits
     (out / f"seen{rank}.json").write_text(json.dumps(seen))
     dist.destroy_process_group()
 
@@ -128,8 +139,11 @@ def test_two_processes_resume_bitwise(two: tuple[Path, list[dict[str, Any]]]) ->
 def test_a_period_of_the_clock_makes_one_save(two: tuple[Path, list[dict[str, Any]]]) -> None:
     # A look each five iterations: due at the 10th by the first process's clock, agreed on at
     # the 15th; 55 seconds later, at the 20th, the next save is not due.
-    names = sorted(path.name for path in (two[0] / "clocked").glob("*.pth"))
+    folder, seen = two
+    names = sorted(path.name for path in (folder / "clocked").glob("*.pth"))
     assert names == ["epoch_3.pth", "iter_15.pth"]
+    # Both votes, of signals and of the clock, wait as long as the config says.
+    assert [rank["waits"] for rank in seen] == [[77.0, 77.0]] * 2
 
 
 def test_another_number_of_processes_misses_and_repeats_nothing(

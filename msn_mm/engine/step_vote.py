@@ -25,10 +25,14 @@ class StepVote:
         self._number = torch.zeros(1, dtype=torch.int64)
         self._work: dist.Work | None = None
 
-    def open(self) -> None:
-        """Make the group that votes; all processes must call, once, before the first vote."""
+    def open(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Make the group that votes; all processes must call, once, before the first vote.
+
+        Args:
+            timeout_s: seconds that a vote waits for a process.
+        """
         if get_world_size() > 1 and self._group is None:
-            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=TIMEOUT_S))
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
 
     def cast(self, number: int) -> int:
         """Name a number at this step; return the largest one of the step before.

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from msn_mm.engine.distributed import collective_timeout
 from msn_mm.engine.hooks.exact_checkpoint_hook import ExactCheckpointHook
 from msn_mm.engine.step_vote import StepVote
 from msn_mm.registry import HOOKS
@@ -79,7 +80,7 @@ class SafeCheckpointHook(ExactCheckpointHook):
         """Start the clock."""
         super().before_train(runner)
         if self.every_minutes is not None:
-            self._clock_vote.open()
+            self._clock_vote.open(collective_timeout(runner.cfg))
         self._saved_clock = time.monotonic()
 
     def after_train(self, runner: Runner) -> None:

@@ -15,6 +15,7 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from msn_mm.engine.distributed import collective_timeout
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.step_vote import StepVote
 from msn_mm.engine.stopped import SAME_REQUEST_S, TrainingStopped
@@ -67,7 +68,7 @@ class StopSignalHook(Hook):
         """Listen from here on."""
         self._received = self._agreed = 0
         self._process = os.getpid()
-        self._vote.open()
+        self._vote.open(collective_timeout(runner.cfg))
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in self.signals}
 
