@@ -24,6 +24,7 @@ from toy_training import write_config
 from msn_mm.engine.hooks import safe_checkpoint_hook as safe_module
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.stopped import TrainingStopped
+from tests.helpers import leaving_group
 from tests.test_resume import KEYED, DrawingHook, Reads, assert_same, content, log_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,7 @@ def toy(folder: Path, **options: Any) -> Any:
     return load_config(config, {"train_cfg.max_epochs": 3, **options})
 
 
+@leaving_group()
 def two_ranks(rank: int, port: int, folder: str) -> None:
     """Whole, stopped and resumed runs of one of two processes."""
     torch.set_num_threads(1)
@@ -106,8 +108,9 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
         runner.register_hook(clock)
         train(runner)
         seen["waits"] = waits
+    # Four trainings have voted, one of them stopped by a signal: their groups are gone.
+    seen["groups"] = len(dist.distributed_c10d._world.pg_map)
     (out / f"seen{rank}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,10 @@ def test_a_period_of_the_clock_makes_one_save(two: tuple[Path, list[dict[str, An
     assert names == ["epoch_3.pth", "iter_15.pth"]
     # Both votes, of signals and of the clock, wait as long as the config says.
     assert [rank["waits"] for rank in seen] == [[77.0, 77.0]] * 2
+
+
+def test_a_training_leaves_no_group_of_its_own(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert [rank["groups"] for rank in two[1]] == [1, 1]
 
 
 def test_another_number_of_processes_misses_and_repeats_nothing(

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from msn_mm.engine import step_vote
 from msn_mm.engine.hooks import safe_checkpoint_hook as safe_module
 from msn_mm.engine.hooks import stop_signal_hook as stop_module
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
@@ -24,7 +26,7 @@ from msn_mm.engine.launch import build_runner, train
 from msn_mm.engine.loops import worker_signals
 from msn_mm.engine.stopped import TrainingStopped
 from tests.helpers import run, tiny_digits
-from tests.test_resume import KEYED, Reads, assert_same, content, log_of, toy
+from tests.test_resume import KEYED, Kill, Killed, Reads, assert_same, content, log_of, toy
 
 
 class Signal(Hook):
@@ -224,6 +226,53 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatc
     assert not sent
     hook._note(15, None)
     assert sent == [15]
+
+
+class Released(Hook):
+    """Remembers how it was released."""
+
+    def __init__(self) -> None:
+        self.together: list[bool] = []
+
+    def release(self, together: bool = True) -> None:
+        self.together.append(together)
+
+
+def test_only_a_common_end_waits_for_the_others(tmp_path: Path) -> None:
+    """A process that fails alone must not wait for a vote the others never cast."""
+    cfg = toy(tmp_path, {"train_cfg.max_epochs": 1}, KEYED)
+    told: list[bool] = []
+    for end, when in (("done", None), ("stopped", Signal(15, 2)), ("failed", Kill(2))):
+        runner = build_runner(cfg, work_dir=tmp_path / end)
+        hook = Released()
+        for one in (hook, when):
+            if one is not None:
+                runner.register_hook(one)
+        with suppress(TrainingStopped, Killed):
+            train(runner)
+        told += hook.together
+    assert told == [True, True, False]
+
+
+def test_a_vote_is_waited_for_by_all_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Work:
+        def wait(self) -> None:
+            calls.append("wait")
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(
+        step_vote.dist, "destroy_process_group", lambda group: calls.append(f"destroy {group}")
+    )
+    for together, expected in ((False, []), (True, ["wait", "destroy group"])):
+        vote = step_vote.StepVote()
+        vote._group, vote._work = "group", Work()  # type: ignore[assignment]
+        vote.release(together)
+        assert calls == expected
+        assert vote._group is None and vote._work is None
+        vote.release(together)
+        assert calls == expected
 
 
 def test_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

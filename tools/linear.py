@@ -131,8 +131,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    import torch.distributed as dist
-
     from msn_mm.engine.distributed import collective_timeout, init_distributed
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config, train
     from msn_mm.engine.stopped import TrainingStopped
@@ -172,8 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = report_linear(runner, Path(out), args, time.perf_counter() - started)
         if told is not None:
             print(f"\n{told}")
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return status
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -55,3 +56,22 @@ class StepVote:
         self._work.wait()
         self._work = None
         return int(self._number)
+
+    def release(self, together: bool = True) -> None:
+        """Give the group up; :meth:`open` makes another one.
+
+        A group's threads must not be left to the interpreter's end: one that lets
+        go of a vote's tensor then ends the process by SIGABRT.
+
+        Args:
+            together: all processes do so here. Else one may never come: neither
+                its vote nor the group's threads are waited for.
+        """
+        group, self._group = self._group, None
+        if group is not None and together:
+            # The vote does not matter any more, and the group may be gone with all others.
+            with suppress(RuntimeError):
+                self.close()
+            with suppress(RuntimeError, ValueError):
+                dist.destroy_process_group(group)
+        self._work = None

@@ -84,9 +84,13 @@ class SafeCheckpointHook(ExactCheckpointHook):
         self._saved_clock = time.monotonic()
 
     def after_train(self, runner: Runner) -> None:
-        """End the last exchange among the processes."""
-        self._clock_vote.close()
+        """End the exchange among the processes."""
+        self.release()
         super().after_train(runner)
+
+    def release(self, together: bool = True) -> None:
+        """End the exchange; wait for the last one only when all processes do so (``together``)."""
+        self._clock_vote.release(together)
 
     def write_checkpoint(
         self, runner: Runner, filename: str, meta: dict[str, Any], by_epoch: bool

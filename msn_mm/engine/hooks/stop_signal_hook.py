@@ -72,11 +72,16 @@ class StopSignalHook(Hook):
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in self.signals}
 
-    def release(self) -> None:
-        """Hand the signals back to whoever had them before the training."""
+    def release(self, together: bool = True) -> None:
+        """Hand the signals back to whoever had them before the training; end the vote.
+
+        Args:
+            together: all processes do so; otherwise the last vote is not waited for.
+        """
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+        self._vote.release(together)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -102,7 +107,6 @@ class StopSignalHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no longer."""
-        self._vote.close()
         self.release()
 
     def _stop(self, runner: Runner, iterations: int) -> None:

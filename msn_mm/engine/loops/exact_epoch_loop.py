@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.loops.skipping import can_skip, images_a_step, skip_images
 from msn_mm.engine.loops.worker_signals import end_workers, outlive_first_sigterm
+from msn_mm.engine.stopped import TrainingStopped
 from msn_mm.registry import LOOPS
 
 
@@ -102,15 +103,21 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train."""
+        together = False
         try:
-            return self._run()
+            model = self._run()
+            together = True
+            return model
+        except TrainingStopped:
+            together = True
+            raise
         finally:
             for loader in self._loaders():
                 end_workers(loader)
             for hook in self.runner.hooks:
                 # A run that ended by an error tells no hook; signals would stay with it.
                 if hasattr(hook, "release"):
-                    hook.release()
+                    hook.release(together)
 
     def _loaders(self) -> list[DataLoader]:
         validation = getattr(self.runner.val_loop, "dataloader", None)
