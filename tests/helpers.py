@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ from mmengine.runner import Runner
 from msn_mm.engine.launch import build_runner, load_config
 
 IMAGES = 64
+
+
+@contextmanager
+def leaving_group() -> Iterator[None]:
+    """End this process's group behind the block, also when it fails; a decorator too."""
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 def tiny_digits(**options: Any) -> Config:

@@ -21,6 +21,7 @@ from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.models.ops.distributed import logsumexp_over_ranks
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
+from tests.helpers import leaving_group
 
 BATCH, FOCAL, STEPS = 8, 3, 4
 
@@ -96,12 +97,12 @@ def batch_norm(rank: int, world: int, _: int) -> dict:
     }
 
 
+@leaving_group()
 def worker(rank: int, world: int, port: int, what, argument: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=world)
     torch.save(what(rank, world, argument), Path(folder) / f"{rank}.pt")
-    dist.destroy_process_group()
 
 
 def on_two(what, argument: int, folder: Path) -> list[dict]:

@@ -21,9 +21,11 @@ from msn_mm.engine.fsdp.wrapper import FullyShardedModel
 from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.models.ops.distributed import local_part
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
+from tests.helpers import leaving_group
 from tests.test_distributed import STEPS, make_batch
 
 
+@leaving_group()
 def worker(
     rank: int, port: int, what: Callable[..., Any], arguments: list[tuple[Any, ...]], folder: str
 ) -> None:
@@ -33,8 +35,6 @@ def worker(
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
     # Starting processes takes most of the time, so several runs share them.
     torch.save([what(*each) for each in arguments], Path(folder) / f"{rank}.pt")
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def on_two(what: Callable[..., Any], *arguments: tuple[Any, ...], folder: Path) -> list[Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -24,7 +23,7 @@ from msn_mm.engine.optim.finite_guard import FiniteGuard
 from msn_mm.errors import UserError
 from msn_mm.models.ops.ema import ema_update_
 from msn_mm.models.ops.finite import magnitude, magnitudes
-from tests.helpers import run, tiny_digits, weights
+from tests.helpers import leaving_group, run, tiny_digits, weights
 
 NAN = float("nan")
 
@@ -168,6 +167,7 @@ def test_an_accumulated_step_is_skipped_whole(tmp_path):
     assert runner.message_hub.get_scalar("train/skipped_steps").current() == 1
 
 
+@leaving_group()
 def _one_of_two(rank: int, port: int, folder: str) -> None:
     os.environ.update(
         RANK=str(rank),
@@ -191,7 +191,6 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
         said = str(error)
     hook = next(h for h in runner.hooks if isinstance(h, NonFiniteStepsHook))
     torch.save({"seen": seen, "said": said, "total": hook.total}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow

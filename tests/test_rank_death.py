@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_tools import ROOT, run
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from toy_training import write_config
 
 from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart
+from msn_mm.errors import UserError
 from msn_mm.utils.lost_process import LostProcess, join_failure, telling_lost_process
-from msn_mm.utils.torchrun import death_lines, exit_status
+from msn_mm.utils.torchrun import TellingAgent, death_lines, exit_status, stop_seconds, stop_status
 
 DIST = ("bash", ROOT / "tools" / "dist_train.sh")
 DIES = """
@@ -109,6 +114,94 @@ def test_only_the_first_to_die_are_named() -> None:
     assert exit_status([-signal.SIGKILL, 2]) == 2
     assert exit_status([-signal.SIGTERM, 1]) == 1
     assert exit_status([-signal.SIGTERM]) == 143
+
+
+ENDS = """
+import signal, sys, time
+asked = []
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, _: asked.append(number))
+print("ready", flush=True)
+while not asked or sys.argv[1] == "late":
+    time.sleep(0.05)
+time.sleep(0.2)
+sys.exit(128 + asked[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("saves", "number", "status"),
+    [("saves", signal.SIGUSR1, 138), ("late", signal.SIGTERM, 137)],
+)
+def test_a_stop_has_the_status_of_who_was_asked(
+    tmp_path: Path, saves: str, number: int, status: int
+) -> None:
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS)
+    command = [sys.executable, "-m", "msn_mm.utils.torchrun", "--standalone"]
+    command += ["--nproc-per-node", "1", str(script), saves]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "60" if saves == "saves" else "1"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environ, text=True, **pipes) as launch:  # type: ignore[call-overload]
+        assert launch.stdout.readline() == "ready\n"
+        launch.send_signal(number)
+        errors = launch.communicate(timeout=60)[1]  # ends with the last who holds the pipe
+    assert launch.returncode == status, errors
+    told = f"error: rank 0 on {socket.gethostname()} was ended by SIGKILL"
+    told += " (TORCH_ELASTIC_SHUTDOWN_TIMEOUT is 1 s) after SIGTERM: it did not save"
+    assert (told in errors) == (saves == "late"), errors
+
+
+def test_only_a_request_to_stop_gets_the_time_of_a_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[tuple[int, int]] = []
+
+    class Processes:
+        def close(self, number: int, timeout: int = 30) -> None:
+            waits.append((int(number), timeout))
+
+    def agent() -> TellingAgent:
+        made = TellingAgent.__new__(TellingAgent)
+        made._pcontext = Processes()  # type: ignore[assignment]
+        made._worker_watchdog = made._health_check_server = None
+        made._worker_group = SimpleNamespace(workers=[])  # type: ignore[assignment]
+        return made
+
+    def asked(one: TellingAgent, number: signal.Signals) -> int:
+        waits.clear()
+        try:
+            raise SignalException("asked", number)
+        except SignalException:
+            one._shutdown(number)
+        assert waits[0][0] == number
+        return waits[0][1]
+
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", raising=False)
+    one = agent()
+    one._shutdown()  # a death: the survivors
+    assert waits == [(15, 30)]
+    assert asked(one, signal.SIGTERM) == 600
+    assert asked(one, signal.SIGTERM) == 30  # asked again
+    assert asked(agent(), signal.SIGUSR1) == 600
+    assert asked(agent(), signal.SIGINT) == 30
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "77")
+    assert asked(agent(), signal.SIGTERM) == 77
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
+    with pytest.raises(UserError, match="a whole number of seconds, not 'soon'"):
+        stop_seconds()
+
+
+def test_the_status_of_a_stop_says_whether_it_was_saved() -> None:
+    term = signal.SIGTERM
+    assert stop_status(term, {0: 143, 1: 143}, "h") == (143, [])
+    assert stop_status(term, {0: 0, 1: 0}, "h") == (0, [])  # done as the signal came
+    status, lines = stop_status(term, {0: 143, 1: -9}, "h")
+    assert status == 137 and len(lines) == 1 and "rank 1 on h" in lines[0]
+    assert stop_status(term, {0: 143, 1: -15}, "h")[0] == 1
+    assert stop_status(term, {0: 1, 1: 75}, "h")[0] == 1
+    assert stop_status(term, {0: 143, 1: 2}, "h") == (2, [])  # has told its mistake
+    assert stop_status(term, {}, "h")[0] == 1
+    assert stop_status(signal.SIGINT, {}, "h") == (130, [])
 
 
 def test_a_survivor_tells_its_loss_in_one_line() -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from toy_training import write_config
 
+from msn_mm.engine.hooks import safe_checkpoint_hook as safe_module
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.stopped import TrainingStopped
+from tests.helpers import leaving_group
 from tests.test_resume import KEYED, DrawingHook, Reads, assert_same, content, log_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +42,19 @@ class SignalOneRank(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Clock(Hook):
+    """A clock by which an iteration takes so many seconds."""
+
+    def __init__(self, pace: float) -> None:
+        self.now, self.pace = 0.0, pace
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def after_train_iter(self, *_: Any, **__: Any) -> None:
+        self.now += self.pace
+
+
 def toy(folder: Path, **options: Any) -> Any:
     extra = KEYED + "custom_hooks.append(dict(type='DrawingHook'))\n"
     extra += "train_dataloader['dataset']['length'] = 32\n"
@@ -46,6 +62,7 @@ def toy(folder: Path, **options: Any) -> Any:
     return load_config(config, {"train_cfg.max_epochs": 3, **options})
 
 
+@leaving_group()
 def two_ranks(rank: int, port: int, folder: str) -> None:
     """Whole, stopped and resumed runs of one of two processes."""
     torch.set_num_threads(1)
@@ -74,8 +91,26 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
             else:
                 train(runner)
         seen[name] = reads.seen
+    with pytest.MonkeyPatch.context() as patch:
+        clock = Clock(11.0 if rank == 0 else 0.0)
+        patch.setattr(safe_module, "time", clock)
+        waits: list[float] = []
+        make = dist.new_group
+
+        def new_group(*args: Any, timeout: timedelta, **kwargs: Any) -> Any:
+            waits.append(timeout.total_seconds())
+            return make(*args, timeout=timeout, **kwargs)
+
+        patch.setattr(dist, "new_group", new_group)
+        cfg.default_hooks.checkpoint.update(interval=100, every_minutes=1.0)
+        cfg.merge_from_dict({"env_cfg.dist_cfg.timeout": 77})
+        runner = build_runner(cfg, launcher="pytorch", work_dir=out / "clocked")
+        runner.register_hook(clock)
+        train(runner)
+        seen["waits"] = waits
+    # Four trainings have voted, one of them stopped by a signal: their groups are gone.
+    seen["groups"] = len(dist.distributed_c10d._world.pg_map)
     (out / f"seen{rank}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +137,20 @@ def test_two_processes_resume_bitwise(two: tuple[Path, list[dict[str, Any]]]) ->
     assert len(whole["random_state"]) == 2
     one, other = (state["torch"] for state in whole["random_state"])
     assert not torch.equal(one, other)  # diff_rank_seed: each rank has its own
+
+
+def test_a_period_of_the_clock_makes_one_save(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    # A look each five iterations: due at the 10th by the first process's clock, agreed on at
+    # the 15th; 55 seconds later, at the 20th, the next save is not due.
+    folder, seen = two
+    names = sorted(path.name for path in (folder / "clocked").glob("*.pth"))
+    assert names == ["epoch_3.pth", "iter_15.pth"]
+    # Both votes, of signals and of the clock, wait as long as the config says.
+    assert [rank["waits"] for rank in seen] == [[77.0, 77.0]] * 2
+
+
+def test_a_training_leaves_no_group_of_its_own(two: tuple[Path, list[dict[str, Any]]]) -> None:
+    assert [rank["groups"] for rank in two[1]] == [1, 1]
 
 
 def test_another_number_of_processes_misses_and_repeats_nothing(

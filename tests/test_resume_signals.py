@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shlex
 import signal
 import subprocess
+import time
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,15 @@ import pytest
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from msn_mm.engine import step_vote
 from msn_mm.engine.hooks import safe_checkpoint_hook as safe_module
 from msn_mm.engine.hooks import stop_signal_hook as stop_module
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.launch import build_runner, train
+from msn_mm.engine.loops import worker_signals
 from msn_mm.engine.stopped import TrainingStopped
 from tests.helpers import run, tiny_digits
-from tests.test_resume import KEYED, Reads, assert_same, content, log_of, toy
+from tests.test_resume import KEYED, Kill, Killed, Reads, assert_same, content, log_of, toy
 
 
 class Signal(Hook):
@@ -75,6 +81,85 @@ def test_a_signal_during_validation_repeats_the_validation(tmp_path: Path) -> No
     assert "stopped after iteration 4, saved as iter_4.pth" in str(stop)
     run(cfg, tmp_path / "out", resume=True)
     assert_same(content(tmp_path / "whole/epoch_2.pth"), content(tmp_path / "out/epoch_2.pth"))
+
+
+class SignalJob(Hook):
+    """Signal this process and its workers from outside, as a scheduler does, ``times`` over."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, place: str, times: int = 1) -> None:
+        self.place, self.times = place, times
+        self.workers: list[BaseProcess] = []
+
+    def after_train_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        if self.place == "training" and runner.iter + 1 == 6:
+            self.signal()
+
+    def after_val_iter(self, runner: Runner, *_: Any, **__: Any) -> None:
+        if self.place == "validation":
+            self.signal()
+
+    def signal(self) -> None:
+        self.workers = multiprocessing.active_children()
+        processes = [str(worker.pid) for worker in self.workers] + [str(os.getpid())]
+        for _ in range(self.times):
+            subprocess.run(["kill", "-TERM", *processes], check=True)
+        time.sleep(0.2)  # workers that end show it here
+
+
+@pytest.mark.parametrize("place", ["validation", "training"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_workers_of_a_validation_outlive_the_request_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, times: int
+) -> None:
+    """A request may be passed on a moment later; workers of an earlier validation may stay."""
+    for module in (stop_module, worker_signals):
+        monkeypatch.setattr(module, "SAME_REQUEST_S", 60.0)  # on a slow machine too
+    stays = place == "training"
+    options = {"train_cfg.val_interval": 1, "train_cfg.max_epochs": 2}
+    loader = {"num_workers": 1, "persistent_workers": stays, "batch_size": 64}
+    cfg = tiny_digits(**options, **{f"val_dataloader.{k}": v for k, v in loader.items()})
+    cfg.merge_from_dict({"train_dataloader.num_workers": int(stays)})
+    cfg.val_evaluator.update(splits=2)
+    runner = build_runner(cfg, work_dir=tmp_path)
+    job = SignalJob(place, times)
+    runner.register_hook(job)
+    with pytest.raises(TrainingStopped) as caught:
+        train(runner)
+    iterations = 6 if stays else 4
+    assert f"stopped after iteration {iterations}, saved as iter_" in str(caught.value)
+    assert len(job.workers) == 1 + stays and not any(one.is_alive() for one in job.workers)
+
+
+def test_a_failed_validation_leaves_no_workers(tmp_path: Path) -> None:
+    """The interpreter's exit would wait for workers that outlive its SIGTERM."""
+
+    class Fail(Hook):
+        def after_val_iter(self, *_: Any, **__: Any) -> None:
+            raise ZeroDivisionError
+
+    cfg = tiny_digits(**{"train_cfg.val_interval": 1, "val_dataloader.num_workers": 1})
+    cfg.val_dataloader.persistent_workers = False
+    runner = build_runner(cfg, work_dir=tmp_path)
+    runner.register_hook(Fail())
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(runner)
+    assert caught.value.__traceback__ is not None  # holds the validation's iterator
+    assert multiprocessing.active_children() == []
+
+
+def test_a_worker_ends_by_a_later_second_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(worker_signals.os, "kill", lambda _, number: sent.append(number))
+    monkeypatch.setattr(worker_signals.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(worker_signals.signal, "alarm", lambda _: None)
+    monkeypatch.setattr(worker_signals, "_asked_at", None)
+    clock = iter([10.0, 10.9, 11.1])
+    monkeypatch.setattr(worker_signals.time, "monotonic", lambda: next(clock))
+    for expected in ([], [], [15]):
+        worker_signals._wait_for_another(15, None)
+        assert sent == expected
 
 
 def test_slurm_is_asked_to_start_the_job_again(
@@ -143,6 +228,53 @@ def test_a_second_signal_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatc
     assert sent == [15]
 
 
+class Released(Hook):
+    """Remembers how it was released."""
+
+    def __init__(self) -> None:
+        self.together: list[bool] = []
+
+    def release(self, together: bool = True) -> None:
+        self.together.append(together)
+
+
+def test_only_a_common_end_waits_for_the_others(tmp_path: Path) -> None:
+    """A process that fails alone must not wait for a vote the others never cast."""
+    cfg = toy(tmp_path, {"train_cfg.max_epochs": 1}, KEYED)
+    told: list[bool] = []
+    for end, when in (("done", None), ("stopped", Signal(15, 2)), ("failed", Kill(2))):
+        runner = build_runner(cfg, work_dir=tmp_path / end)
+        hook = Released()
+        for one in (hook, when):
+            if one is not None:
+                runner.register_hook(one)
+        with suppress(TrainingStopped, Killed):
+            train(runner)
+        told += hook.together
+    assert told == [True, True, False]
+
+
+def test_a_vote_is_waited_for_by_all_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Work:
+        def wait(self) -> None:
+            calls.append("wait")
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(
+        step_vote.dist, "destroy_process_group", lambda group: calls.append(f"destroy {group}")
+    )
+    for together, expected in ((False, []), (True, ["wait", "destroy group"])):
+        vote = step_vote.StepVote()
+        vote._group, vote._work = "group", Work()  # type: ignore[assignment]
+        vote.release(together)
+        assert calls == expected
+        assert vote._group is None and vote._work is None
+        vote.release(together)
+        assert calls == expected
+
+
 def test_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(safe_module.time, "monotonic", lambda: now[0])
@@ -165,6 +297,25 @@ def test_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.findall(r"Saving checkpoint at (\d+) iterations", log) == ["10", "20"]
     names = sorted(path.name for path in (tmp_path / "out").glob("*.pth"))
     assert names == ["epoch_6.pth", "iter_10.pth", "iter_20.pth"]
+
+
+@pytest.mark.parametrize("keep", [-1, 9])
+def test_intervals_in_iterations_end_with_an_optimizer_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    options = {"accumulation": 2, "global_batch_size": 4, "train_cfg.max_epochs": 2}
+    cfg = toy(tmp_path, options, KEYED)
+    hook = dict(by_epoch=False, interval=3, every_minutes=None, max_keep_ckpts=keep)
+    cfg.default_hooks.checkpoint.update(hook)
+    train(build_runner(cfg, work_dir=tmp_path / "interval"))
+    saved = {path.name for path in (tmp_path / "interval").glob("*.pth")}
+    # 3, 9 and 15 are the first of the two iterations of a step.
+    assert saved == {f"iter_{n}.pth" for n in (4, 6, 10, 12, 16)}
+    monkeypatch.setattr(safe_module, "_LOOK", 1)
+    cfg.default_hooks.checkpoint.update(interval=1000, every_minutes=1e-9)
+    train(build_runner(cfg, work_dir=tmp_path / "clock"))
+    saved = {path.name for path in (tmp_path / "clock").glob("*.pth")}
+    assert saved == {f"iter_{n}.pth" for n in range(2, 17, 2)}
 
 
 def test_saves_change_nothing_and_old_ones_go(tmp_path: Path) -> None:

@@ -47,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(args.resume, str) and not Path(args.resume).exists():
         raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    import torch.distributed as dist
-
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.engine.optim.layer_decay import layer_rates
     from msn_mm.engine.stopped import TrainingStopped
@@ -74,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrainingStopped as stop:
         if runner.rank == 0:
             print(stop)
-        if dist.is_initialized():
-            dist.destroy_process_group()
         return stop.status
     if runner.rank == 0:
         settings = {"started_from": args.checkpoint, "layers": layer_rates(runner.optim_wrapper)}
@@ -90,8 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 settings=settings,
             )
         )
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return 0
 
 

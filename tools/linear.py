@@ -131,9 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if checkpoint is not None:
         check_checkpoint(checkpoint)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    import torch.distributed as dist
-
-    from msn_mm.engine.distributed import init_distributed
+    from msn_mm.engine.distributed import collective_timeout, init_distributed
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config, train
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.evaluation.linear_recipe import LinearOptions, linear_config
@@ -142,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     started = time.perf_counter()
     launcher = args.launcher or ("pytorch" if "TORCHELASTIC_RUN_ID" in os.environ else "none")
-    world = init_distributed(launcher)
+    named = load_config(args.config, args.cfg_options)
+    world = init_distributed(launcher, collective_timeout(named))
     norms = {"without": [False], "with": [True], "both": [False, True], None: None}
     options = LinearOptions(
         epochs=args.epochs,
@@ -157,7 +156,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         amp=args.amp,
         workers=args.workers,
     )
-    named = load_config(args.config, args.cfg_options)
     out = output_directory(args.out or default_work_dir(named, "linear"))
     cfg = linear_config(args.config, checkpoint, args.cfg_options, options, world.size)
     runner = build_runner(cfg, launcher=launcher, work_dir=out, resume=args.resume, seed=args.seed)
@@ -172,8 +170,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = report_linear(runner, Path(out), args, time.perf_counter() - started)
         if told is not None:
             print(f"\n{told}")
-    if dist.is_initialized():
-        dist.destroy_process_group()
     return status
 
 

@@ -64,6 +64,11 @@ class World:
         )
 
 
+def collective_timeout(cfg: Mapping[str, Any]) -> float:
+    """Return how many seconds a config lets a collective operation wait for a process."""
+    return float(((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout", TIMEOUT_S))
+
+
 def init_distributed(launcher: str, timeout_s: float = TIMEOUT_S) -> World:
     """Join the process group that ``launcher`` describes in the environment.
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
-from msn_mm.engine.distributed import TIMEOUT_S, init_distributed
+from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
@@ -150,7 +150,7 @@ def build_runner(
             checkpoint that can be told before training starts.
     """
     cfg = copy.deepcopy(cfg)
-    world = init_distributed(launcher, _timeout(cfg))
+    world = init_distributed(launcher, collective_timeout(cfg))
     notes: list[tuple[int, str]] = []
 
     cfg.launcher = launcher
@@ -243,10 +243,6 @@ def train(runner: Runner) -> None:
         )
     with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
-
-
-def _timeout(cfg: Config) -> float:
-    return float(((cfg.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout", TIMEOUT_S))
 
 
 def _use_amp(cfg: Config) -> None:

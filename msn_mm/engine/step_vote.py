@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -25,10 +26,14 @@ class StepVote:
         self._number = torch.zeros(1, dtype=torch.int64)
         self._work: dist.Work | None = None
 
-    def open(self) -> None:
-        """Make the group that votes; all processes must call, once, before the first vote."""
+    def open(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Make the group that votes; all processes must call, once, before the first vote.
+
+        Args:
+            timeout_s: seconds that a vote waits for a process.
+        """
         if get_world_size() > 1 and self._group is None:
-            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=TIMEOUT_S))
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
 
     def cast(self, number: int) -> int:
         """Name a number at this step; return the largest one of the step before.
@@ -51,3 +56,22 @@ class StepVote:
         self._work.wait()
         self._work = None
         return int(self._number)
+
+    def release(self, together: bool = True) -> None:
+        """Give the group up; :meth:`open` makes another one.
+
+        A group's threads must not be left to the interpreter's end: one that lets
+        go of a vote's tensor then ends the process by SIGABRT.
+
+        Args:
+            together: all processes do so here. Else one may never come: neither
+                its vote nor the group's threads are waited for.
+        """
+        group, self._group = self._group, None
+        if group is not None and together:
+            # The vote does not matter any more, and the group may be gone with all others.
+            with suppress(RuntimeError):
+                self.close()
+            with suppress(RuntimeError, ValueError):
+                dist.destroy_process_group(group)
+        self._work = None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import signal
 
+# A scheduler and torchrun may both pass one request on, a moment apart: signals
+# within so many seconds of the first are the same request.
+SAME_REQUEST_S = 1.0
+
 
 class TrainingStopped(Exception):
     """A signal asked the training to stop, and its state is saved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import logging
 import multiprocessing
 import os
@@ -63,6 +64,8 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
         _leave(1)
     group = _distributed()
     if group is not None:
+        # What main left in cycles may hold parts of the group: they end before the interpreter.
+        gc.collect()
         group.destroy_process_group()
     sys.exit(status or 0)
 

@@ -4,7 +4,9 @@ torchrun answers every failed process with a report and a traceback of its own.
 When a process ended with the status of a user's mistake it has told it already,
 so this passes the status on in silence. A process that a signal ended could say
 nothing, so it is named here. With restarts left, a death is answered by a
-restart; a mistake is not, as it would only come back.
+restart; a mistake is not, as it would only come back. Asked to stop, torchrun
+gives its processes 30 s in all; here they have the time that a save takes, and
+the status says whether they took it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, ClassVar
 
 from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
@@ -26,23 +29,60 @@ from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher import api as launcher
 from torch.distributed.run import get_args_parser, run
 
+from msn_mm.errors import UserError
 from msn_mm.utils.cli import INTERRUPTED_STATUS, USER_ERROR_STATUS
 from msn_mm.utils.lost_process import LOST_STATUS, join_failure
 
 # Seconds since the epoch at which this launch began; its processes inherit it.
 LAUNCHED_AT = "MSN_MM_LAUNCHED_AT"
 # A process that a signal asked to save and stop has said so, and is not to be restarted.
-_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGUSR1)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+_STOPPED = tuple(128 + int(number) for number in _STOP_SIGNALS)
 _MISTAKE = (USER_ERROR_STATUS, INTERRUPTED_STATUS, *_STOPPED)
 _TOLD = (*_MISTAKE, LOST_STATUS)
 # torch's own wait for the machines of a launch.
 _JOIN_S = 900.0
 # Shorter than torchrun's wait between SIGTERM and SIGKILL.
 _GRACE_S = 15.0
+# torchrun's wait between SIGTERM and SIGKILL: for the survivors of a death, which
+# have nothing to save, and after a second request to stop.
+_KILL_S = 30
+# The variable of newer releases of torch; older ones have no setting.
+_STOP_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+_STOP_S = 600
 
 
 class TellingAgent(LocalElasticAgent):
-    """torch's agent that names the processes a signal ended, and restarts no mistake."""
+    """torch's agent that names the processes a signal ended, and restarts no mistake.
+
+    Attributes:
+        ended: exit status by rank of the processes that this launch was asked to
+            stop, as :mod:`subprocess` gives it.
+    """
+
+    ended: ClassVar[dict[int, int]] = {}
+    _asked = False
+
+    def _shutdown(
+        self, death_sig: signal.Signals = signal.SIGTERM, *args: Any, **kwargs: Any
+    ) -> None:
+        request = sys.exc_info()[1]
+        if isinstance(request, SignalException) and self._pcontext is not None:
+            saves = request.sigval in _STOP_SIGNALS and not self._asked
+            self._asked = True
+            # torch's own call below finds them ended, and has nothing left to kill.
+            self._pcontext.close(death_sig, stop_seconds() if saves else _KILL_S)
+            TellingAgent.ended = self._statuses()
+        super()._shutdown(death_sig, *args, **kwargs)
+
+    def _statuses(self) -> dict[int, int]:
+        handlers = getattr(self._pcontext, "subprocess_handlers", {})
+        found = {local: handler.proc.poll() for local, handler in handlers.items()}
+        return {
+            worker.global_rank: found[worker.local_rank]
+            for worker in self._worker_group.workers
+            if found.get(worker.local_rank) is not None
+        }
 
     def _monitor_workers(self, worker_group: Any) -> Any:
         result = super()._monitor_workers(worker_group)
@@ -88,6 +128,51 @@ def death_lines(statuses: Mapping[int, int], size: int, host: str) -> list[str]:
     return lines
 
 
+def stop_seconds(environ: Mapping[str, str] = os.environ) -> int:
+    """Return how long processes that were asked to stop may take to save, in seconds.
+
+    Raises:
+        UserError: when the environment's number is none.
+    """
+    text = environ.get(_STOP_VARIABLE, str(_STOP_S))
+    if not text.isdecimal():
+        raise UserError(f"{_STOP_VARIABLE} must be a whole number of seconds, not '{text}'")
+    return int(text)
+
+
+def stop_status(
+    number: signal.Signals, statuses: Mapping[int, int], host: str
+) -> tuple[int, list[str]]:
+    """Return the status of a launch that was asked to stop, and a line for who did not save.
+
+    Args:
+        number: the signal that asked.
+        statuses: exit status by rank.
+        host: this machine's name.
+
+    Returns:
+        128 + the signal's number when all processes stopped so or had done all
+        (0 when all had), else what the first other one ended with.
+    """
+    if number not in _STOP_SIGNALS:
+        return 128 + int(number), []
+    if not statuses:
+        return 1, [f"{number.name} came before the processes had started"]
+    others = {rank: s for rank, s in statuses.items() if s not in (0, *_TOLD)}
+    lines = []
+    for rank, status in sorted(others.items()):
+        how = f"ended with status {status}"
+        if status < 0:
+            how = f"was ended by {signal.Signals(-status).name}"
+        hint = f" ({_STOP_VARIABLE} is {stop_seconds()} s)" if status == -signal.SIGKILL else ""
+        lines.append(f"rank {rank} on {host} {how}{hint} after {number.name}: it did not save")
+    if others:
+        status = exit_status(list(others.values()))
+        return (1 if status in _STOPPED else status), lines
+    failed = [status for status in statuses.values() if status not in (0, *_STOPPED)]
+    return next((s for s in (*failed, *statuses.values()) if s), 0), lines
+
+
 def exit_status(statuses: Sequence[int]) -> int:
     """Return the status of the whole: a mistake's first, then a signal's, then any other."""
     for status in statuses:
@@ -104,9 +189,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     # Which process failed with which status is told below when it matters.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        stop_seconds()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR_STATUS
     os.environ.setdefault(LAUNCHED_AT, repr(time.time()))
-    # SIGUSR1 too is passed on to the processes, which save and stop.
-    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+    # torch passes SIGTERM and others on to the processes; this one would end it, and not them.
+    signal.signal(signal.SIGUSR1, _pass_on)
     if args.max_restarts and not args.standalone:
         # One store for all starts would hand out the addresses of dead processes.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -128,10 +218,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {line}", file=sys.stderr)
         return USER_ERROR_STATUS
     except SignalException as error:
-        return 128 + int(error.sigval)
+        status, lines = stop_status(error.sigval, TellingAgent.ended, socket.gethostname())
+        for line in lines:
+            print(f"error: {line}", file=sys.stderr, flush=True)
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
     return 0
+
+
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    asked = signal.Signals(number)
+    raise SignalException(f"asked to stop by {asked.name}", asked)
 
 
 def _endpoint(args: Any) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation import extraction
 from msn_mm.evaluation.extraction import Mask, extract
 from msn_mm.evaluation.feature_cache import FeatureCache
+from tests.helpers import leaving_group
 
 from .photos import AMP_TOLERANCE, COUNT, encoder, images_of, write_photos
 
@@ -127,6 +128,7 @@ def test_rounds_grow_to_a_time_and_stay_below_a_size(monkeypatch: pytest.MonkeyP
     assert rounds.next(width=384) == 1
 
 
+@leaving_group()
 def _one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     root = Path(folder)
@@ -156,7 +158,6 @@ def _one_of_two(rank: int, folder: str) -> None:
     )
     if rank == 0:
         np.savez(root / "rows.npz", **rows)
-    dist.destroy_process_group()
 
 
 def test_two_processes_share_the_work_and_change_no_bit(

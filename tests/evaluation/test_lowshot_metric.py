@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from msn_mm.errors import UserError
 from msn_mm.evaluation import Features, LowShotMetric, low_shot_accuracy, weighted_knn_accuracy
 from msn_mm.registry import METRICS
+from tests.helpers import leaving_group
 
 from .stand_ins import ToyEncoder, ToyLabelled
 
@@ -96,6 +97,7 @@ def test_too_many_shots_names_the_class() -> None:
         _run(LowShotMetric(images_per_class=(11,)), DataLoader(data), len(data))
 
 
+@leaving_group()
 def _one_of_two(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
@@ -110,7 +112,6 @@ def _one_of_two(rank: int, folder: str) -> None:
     with pytest.raises(UserError):  # on both, so that none waits for ever
         _run(LowShotMetric(images_per_class=(11,)), loader, len(data))
     torch.save(results, Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:

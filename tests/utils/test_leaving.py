@@ -69,3 +69,39 @@ def test_a_failure_amid_an_exchange_keeps_its_status(failure: str, status: int, 
         for process in ranks:
             process.kill()
             process.wait()
+
+
+# A runner is full of cycles, and a vote's tensor hangs on one.
+CYCLE = """
+import gc
+import torch.distributed as dist
+from msn_mm.utils.cli import run_tool
+
+class Runner:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("dropped while the group", "lives" if dist.is_initialized() else "is gone")
+
+def main(argv):
+    gc.disable()
+    dist.init_process_group("gloo")
+    Runner()
+    return 0
+
+run_tool(main)
+"""
+
+
+def test_what_a_tool_leaves_is_dropped_before_the_group() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environ = {**os.environ, **place, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", CYCLE], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "dropped while the group lives\n"

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from msn_mm.engine.distributed import collective_timeout
 from msn_mm.engine.hooks.exact_checkpoint_hook import ExactCheckpointHook
 from msn_mm.engine.step_vote import StepVote
 from msn_mm.registry import HOOKS
@@ -24,7 +25,8 @@ class SafeCheckpointHook(ExactCheckpointHook):
 
     A checkpoint is written at an epoch's end as MMEngine does and, within an
     epoch, as ``iter_N.pth``: always behind an optimizer step, so that no
-    gradient is lost. The hook runs after all others (its priority is MMEngine's
+    gradient is lost; with ``by_epoch=False`` behind the one in which the
+    interval ends. The hook runs after all others (its priority is MMEngine's
     lowest), so it also cleans what they add.
 
     Args:
@@ -78,22 +80,30 @@ class SafeCheckpointHook(ExactCheckpointHook):
         """Start the clock."""
         super().before_train(runner)
         if self.every_minutes is not None:
-            self._clock_vote.open()
+            self._clock_vote.open(collective_timeout(runner.cfg))
         self._saved_clock = time.monotonic()
 
     def after_train(self, runner: Runner) -> None:
-        """End the last exchange among the processes."""
-        self._clock_vote.close()
+        """End the exchange among the processes."""
+        self.release()
         super().after_train(runner)
+
+    def release(self, together: bool = True) -> None:
+        """End the exchange; wait for the last one only when all processes do so (``together``)."""
+        self._clock_vote.release(together)
 
     def write_checkpoint(
         self, runner: Runner, filename: str, meta: dict[str, Any], by_epoch: bool
     ) -> bool:
         """Write one checkpoint and start the clock again."""
         try:
-            return super().write_checkpoint(runner, filename, meta, by_epoch)
+            written = super().write_checkpoint(runner, filename, meta, by_epoch)
         finally:
             self._saved_clock = time.monotonic()
+        # What was voted before this save must not ask for another one.
+        self._clock_vote.close()
+        self._wanted = False
+        return written
 
     def save_here(self, runner: Runner, iterations: int) -> Path | None:
         """Save within an epoch, as ``iter_N.pth``; all ranks must call, after an optimizer step.
@@ -134,18 +144,23 @@ class SafeCheckpointHook(ExactCheckpointHook):
             for history in runner.message_hub.log_scalars.values():
                 # The history cuts itself at its next value.
                 history.max_length = self.max_history
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        # MMEngine's own would save here, amid an optimizer step too.
         self._look_at_clock(runner)
         done = runner.iter + 1
         if self.every_iters is not None and done % self.every_iters == 0:
             self._wanted = True
-        if self._wanted and runner.optim_wrapper.should_update():
-            self._wanted = False
-            if self.by_epoch and not self._epoch_save_follows(runner, batch_idx):
-                runner.logger.info(f"Saving checkpoint at {done} iterations")
-                self.save_here(runner, done)
-            elif not self.by_epoch and done not in list(self.keep_ckpt_ids)[-1:]:
-                self._save_checkpoint(runner)
+        if not self.by_epoch and self.every_n_train_iters(runner, self.interval, self.save_begin):
+            self._wanted = True
+        last = not self.by_epoch and self.save_last and self.is_last_train_iter(runner)
+        if not last and not (self._wanted and runner.optim_wrapper.should_update()):
+            return
+        self._wanted = False
+        if not self.by_epoch:
+            runner.logger.info(f"Saving checkpoint at {done} iterations")
+            self._save_checkpoint(runner)
+        elif not self._epoch_save_follows(runner, batch_idx):
+            runner.logger.info(f"Saving checkpoint at {done} iterations")
+            self.save_here(runner, done)
 
     def _look_at_clock(self, runner: Runner) -> None:
         if self.every_minutes is None or not self.every_n_train_iters(runner, _LOOK):

@@ -15,13 +15,12 @@ from mmengine.dist import barrier
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from msn_mm.engine.distributed import collective_timeout
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.step_vote import StepVote
-from msn_mm.engine.stopped import TrainingStopped
+from msn_mm.engine.stopped import SAME_REQUEST_S, TrainingStopped
 from msn_mm.registry import HOOKS
 
-# A scheduler and torchrun may both pass one request on, a moment apart.
-_SAME_REQUEST_S = 1.0
 _REQUEUE = "MSN_MM_REQUEUE"
 _REQUEUE_TIMEOUT_S = 30.0
 
@@ -69,15 +68,20 @@ class StopSignalHook(Hook):
         """Listen from here on."""
         self._received = self._agreed = 0
         self._process = os.getpid()
-        self._vote.open()
+        self._vote.open(collective_timeout(runner.cfg))
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in self.signals}
 
-    def release(self) -> None:
-        """Hand the signals back to whoever had them before the training."""
+    def release(self, together: bool = True) -> None:
+        """Hand the signals back to whoever had them before the training; end the vote.
+
+        Args:
+            together: all processes do so; otherwise the last vote is not waited for.
+        """
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
+        self._vote.release(together)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -85,7 +89,7 @@ class StopSignalHook(Hook):
         now = time.monotonic()
         if not self._received:
             self._received, self._received_at = number, now
-        elif now - self._received_at > _SAME_REQUEST_S:
+        elif now - self._received_at > SAME_REQUEST_S:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -103,7 +107,6 @@ class StopSignalHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no longer."""
-        self._vote.close()
         self.release()
 
     def _stop(self, runner: Runner, iterations: int) -> None:

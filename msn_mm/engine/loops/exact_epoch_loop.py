@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import EpochBasedTrainLoop
+from torch.utils.data import DataLoader
 
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.loops.skipping import can_skip, images_a_step, skip_images
 from msn_mm.engine.loops.worker_signals import end_workers, outlive_first_sigterm
+from msn_mm.engine.stopped import TrainingStopped
 from msn_mm.registry import LOOPS
 
 
@@ -36,11 +38,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
     def __init__(self, runner: Any, dataloader: Any, max_epochs: int, **kwargs: Any) -> None:
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        outlive_first_sigterm(self.dataloader)
         self._seen = 0  # images of this epoch, by all processes
         self._validation_due = False
         self._first = 0  # number of the next epoch's first iteration within it
-        self._batches: Iterator[Any] = iter(())
         self._restore: Callable[[], None] | None = None
 
     def progress(self, epoch: int, iteration: int) -> Progress:
@@ -103,16 +103,29 @@ class ExactEpochLoop(EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Train."""
+        together = False
         try:
-            return self._run()
+            model = self._run()
+            together = True
+            return model
+        except TrainingStopped:
+            together = True
+            raise
         finally:
-            end_workers(self.dataloader, self._batches)
+            for loader in self._loaders():
+                end_workers(loader)
             for hook in self.runner.hooks:
                 # A run that ended by an error tells no hook; signals would stay with it.
                 if hasattr(hook, "release"):
-                    hook.release()
+                    hook.release(together)
+
+    def _loaders(self) -> list[DataLoader]:
+        validation = getattr(self.runner.val_loop, "dataloader", None)
+        return [one for one in (self.dataloader, validation) if isinstance(one, DataLoader)]
 
     def _run(self) -> torch.nn.Module:
+        for loader in self._loaders():
+            outlive_first_sigterm(loader)
         self.runner.call_hook("before_train")
         if self._first == 0:
             self._restored()
@@ -131,9 +144,9 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         first, self._first = self._first, 0
-        self._batches = self._start(first)
+        batches = self._start(first)
         self._restored()
-        for idx, data_batch in enumerate(self._batches, start=first):
+        for idx, data_batch in enumerate(batches, start=first):
             self.run_iter(idx, data_batch)
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
