@@ -15,7 +15,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from msn_mm.engine.atomic_backend import ATOMIC_BACKEND, remove_unfinished
-from msn_mm.engine.checkpointing import SAVED_AT
+from msn_mm.engine.checkpointing import RUN, SAVED_AT
+from msn_mm.engine.restart import run_ids
 from msn_mm.errors import UserError
 
 _POINTER = "last_checkpoint"
@@ -112,7 +113,7 @@ class DurableCheckpointHook(CheckpointHook):
                 self.file_client_args,
                 save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
-                meta={**meta, SAVED_AT: self._saved_at},
+                meta={**meta, SAVED_AT: self._saved_at, RUN: run_ids()},
                 by_epoch=by_epoch,
                 backend_args=self.backend_args,
                 **self.args,
