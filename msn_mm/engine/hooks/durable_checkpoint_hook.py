@@ -40,7 +40,8 @@ class DurableCheckpointHook(CheckpointHook):
         **kwargs: arguments of MMEngine's ``CheckpointHook``.
 
     Raises:
-        ValueError: when ``on_error`` is neither.
+        ValueError: when ``on_error`` is neither, or ``out_dir`` is given: a
+            resume, a restart and the summary look in the run's own directory.
     """
 
     def __init__(self, *args: Any, on_error: str = "continue", **kwargs: Any) -> None:
@@ -49,6 +50,11 @@ class DurableCheckpointHook(CheckpointHook):
         self.on_error = on_error
         kwargs.setdefault("backend_args", {"backend": ATOMIC_BACKEND})
         super().__init__(*args, **kwargs)
+        if self.out_dir is not None:
+            raise ValueError(
+                f"out_dir='{self.out_dir}' would save where no resume looks: leave it out and set "
+                "work_dir (--out) to a place for the whole run"
+            )
         self._failure: str | None = None  # the last save's, while it is not on the disk
         self._saved_at = 0.0
 
