@@ -153,17 +153,16 @@ class DurableCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids = deque(wanted, self.max_keep_ckpts)
             runner.message_hub.update_info("keep_ckpt_ids", wanted)
 
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
-        with self._survived(runner, f"best checkpoint could not be written to {self.out_dir}"):
-            super()._save_best_checkpoint(runner, metrics)
-
     @contextmanager
-    def _survived(self, runner: Runner, what: str | None = None) -> Iterator[None]:
+    def _survived(
+        self, runner: Runner, what: str | None = None, before: str | None = None
+    ) -> Iterator[None]:
         """Turn a failed write into one line, and leave the block where it failed."""
         try:
             yield
         except OSError as error:
-            stays = f"'{self.last_ckpt}' stays" if self.last_ckpt else "none was saved before"
+            kept = self.last_ckpt if what is None else before
+            stays = f"'{kept}' stays" if kept else "none was saved before"
             line = f"{what or self._failure}: {error.strerror or error} ({stays})"
             if self.on_error == "stop":
                 raise UserError(
