@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,9 +14,12 @@ import torch
 from test_tools import ROOT, run
 from toy_training import write_config
 
+from msn_mm.engine import checkpointing
 from msn_mm.engine.checkpointing import RUN, SAVED_AT
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.engine.launch import build_runner, load_config, train
-from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart, run_ids
+from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart, run_ids, settle_resume
+from msn_mm.errors import UserError
 from msn_mm.utils.lost_process import LostProcess, join_failure, telling_lost_process
 from msn_mm.utils.torchrun import death_lines, exit_status
 
@@ -175,3 +179,60 @@ def test_failures_to_meet_have_their_words() -> None:
         line = join_failure(RuntimeError(text), "gpu01", "29500", 300)
         assert line is not None and line.startswith(words)
     assert join_failure(RuntimeError("anything else"), "gpu01", "29500", 300) is None
+
+
+def _settle_on_one_of_two(rank: int, port: int, folder: str) -> None:
+    """Look for a checkpoint that the first process alone can see, whole and then torn."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    seen = Path(folder) / str(rank)
+    said: list[str] = []
+    for part in ("whole", "torn"):
+        try:
+            path, notes = settle_resume(seen / part, True)
+            said.append(f"{path}: {notes}")
+        except UserError as error:
+            said.append(str(error))
+    try:
+        decided_by_first(lambda: 1 // 0)
+    except ArithmeticError as error:
+        said.append(f"the first process failed: {error}")
+    except RuntimeError as error:
+        said.append(str(error))
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
+
+
+def test_the_first_process_looks_for_all(tmp_path: Path) -> None:
+    for part in ("whole", "torn"):
+        (tmp_path / "0" / part).mkdir(parents=True)
+    path = saved_by(tmp_path / "0" / "whole" / "epoch_7.pth", {}, 1.0)
+    (tmp_path / "0" / "torn" / "epoch_7.pth").write_bytes(path.read_bytes()[:-9])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_settle_on_one_of_two, (port, str(tmp_path)), nprocs=2)
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == two
+    assert one[0].startswith(f"{path}: ") and "(1 damaged)" in one[1]
+    assert one[2].startswith("the first process failed: integer division")
+
+
+def test_a_checkpoint_is_read_once_by_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    check = checkpointing._torn_record
+    monkeypatch.setattr(
+        checkpointing, "_torn_record", lambda path: check(read.append(path) or path)
+    )
+    path = saved_by(tmp_path / "epoch_7.pth", {LAUNCHED_AT: "5"}, 1.0)
+    environ = {LAUNCHED_AT: "5", "TORCHELASTIC_RESTART_COUNT": "1"}
+    found, notes = settle_resume(tmp_path, False, environ=environ)
+    assert found == path and read == [path]
+    assert [text for _, text in notes] == [
+        "restart 1: going on from epoch_7.pth",
+        f"resuming from {path}",
+    ]
+    assert settle_resume(tmp_path, path, environ={})[0] == path and len(read) == 2
+    assert settle_resume(tmp_path, False, environ={}) == (None, []) and len(read) == 2

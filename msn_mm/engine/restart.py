@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from msn_mm.engine.checkpointing import RUN, find_resumable
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.errors import UserError
 
 # Written by msn_mm.utils.torchrun, which a training process need not import.
@@ -89,3 +91,41 @@ def resume_of_restart(
             start = f"as at first (--resume {resume})"
         return resume, [f"restart {count}: no whole checkpoint of this run yet, starting {start}"]
     return newest, [*skipped, f"restart {count}: going on from {newest.name}"]
+
+
+def settle_resume(
+    work_dir: str | Path,
+    resume: bool | str | Path,
+    load_from: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[Path | None, list[tuple[int, str]]]:
+    """Return the checkpoint that this start goes on from: asked for, or by a restart.
+
+    All processes call; the first looks and decides for all. Another machine may
+    see a file later, and each look reads whole checkpoints.
+
+    Args:
+        work_dir: directory of the run.
+        resume: what the user asked for: nothing, the newest checkpoint, or a path.
+        load_from: the checkpoint whose weights the run started with, if any.
+        environ: the process's environment.
+
+    Returns:
+        The file, ``None`` for a start, and levels and sentences for the log.
+
+    Raises:
+        UserError: on all processes, when there is nothing whole to resume from.
+    """
+
+    def look() -> tuple[Path | None, list[tuple[int, str]]]:
+        found, said = resume_of_restart(work_dir, resume, load_from, environ)
+        if found and found is resume:  # else a restart's own, which is known to be whole
+            asked = None if isinstance(found, bool) else Path(found)
+            found, skipped = find_resumable(work_dir, asked)
+            said += skipped
+        notes = [(logging.WARNING, text) for text in said]
+        if not found or isinstance(found, bool):
+            return None, notes
+        return Path(found), [*notes, (logging.INFO, f"resuming from {found}")]
+
+    return decided_by_first(look)
