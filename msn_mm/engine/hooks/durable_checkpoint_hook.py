@@ -20,6 +20,8 @@ from msn_mm.engine.restart import run_ids
 from msn_mm.errors import UserError
 
 _POINTER = "last_checkpoint"
+# How long the run had trained, over all its processes one after the other.
+_SECONDS = "seconds"
 
 
 class DurableCheckpointHook(CheckpointHook):
@@ -57,10 +59,26 @@ class DurableCheckpointHook(CheckpointHook):
             )
         self._failure: str | None = None  # the last save's, while it is not on the disk
         self._saved_at = 0.0
+        self._began = time.monotonic()
+        self._seconds_before: float | None = 0.0
+        self.began_at = 0
+        """Iterations that were over when this process began to train."""
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the run has trained, what it did before it was resumed included.
+
+        ``None`` when the checkpoint it was resumed from does not say.
+        """
+        if self._seconds_before is None:
+            return None
+        return self._seconds_before + time.monotonic() - self._began
 
     def before_train(self, runner: Runner) -> None:
         """Remove what a killed save left; a run from scratch withdraws the last one's pointer."""
         super().before_train(runner)
+        self._began = time.monotonic()
+        self.began_at = runner.iter
         if not is_main_process():
             return
         removed = remove_unfinished(self.out_dir)
@@ -73,8 +91,11 @@ class DurableCheckpointHook(CheckpointHook):
             (Path(runner.work_dir) / _POINTER).unlink(missing_ok=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note when the loaded checkpoint was saved: the next ones are later."""
-        self._saved_at = float((checkpoint.get("meta") or {}).get(SAVED_AT, 0.0))
+        """Note when the loaded checkpoint was saved, and after how long; the next are later."""
+        meta = checkpoint.get("meta") or {}
+        self._saved_at = float(meta.get(SAVED_AT, 0.0))
+        if runner._resume:
+            self._seconds_before = meta.get(_SECONDS)
 
     def after_train(self, runner: Runner) -> None:
         """Publish as MMEngine does.
@@ -119,7 +140,12 @@ class DurableCheckpointHook(CheckpointHook):
                 self.file_client_args,
                 save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
-                meta={**meta, SAVED_AT: self._saved_at, RUN: run_ids()},
+                meta={
+                    **meta,
+                    SAVED_AT: self._saved_at,
+                    RUN: run_ids(),
+                    _SECONDS: self.run_seconds,
+                },
                 by_epoch=by_epoch,
                 backend_args=self.backend_args,
                 **self.args,
