@@ -31,8 +31,8 @@ class NonFiniteStepsHook(Hook):
     are not finite are never written to a checkpoint.
 
     The work is done by a :class:`msn_mm.engine.optim.finite_guard.FiniteGuard`
-    in the optimizer wrapper, without waiting for a GPU: there, what is told
-    here comes a few steps later.
+    in the optimizer wrapper, which adds no wait for a GPU to those of MMEngine's
+    loop: there, what is told here comes a few steps later.
 
     Args:
         max_in_a_row: Skipped steps in a row after which the run stops.

@@ -36,7 +36,9 @@ class FiniteGuard:
     its attribute ``magnitudes`` (name -> scalar), the loss, and the gradient
     of each parameter, the last layer's first. One flag for each goes over all
     ranks, so all decide alike, sharded gradients too. On a CUDA device the
-    host reads the answer some steps later and never waits; on a CPU at once.
+    host reads the answer some steps later, so that the guard adds no wait to
+    those of MMEngine's loop, which reads the losses at every iteration; on a
+    CPU at once.
 
     Batch norm moves its running statistics in the forward pass, when nobody
     knows yet whether the step will be taken: :meth:`begin` keeps a copy and
