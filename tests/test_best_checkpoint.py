@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,12 @@ class FullForBest(AtomicLocalBackend):
 
 
 def trained(
-    tmp_path: Path, keys: list[str], failing: set[str], monkeypatch: pytest.MonkeyPatch, **hook: Any
+    tmp_path: Path,
+    keys: list[str],
+    failing: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    launcher: str = "none",
+    **hook: Any,
 ) -> Any:
     """Run five epochs, each with a validation of the score of its number; lower is better."""
     monkeypatch.setattr(FullForBest, "failing", failing)
@@ -49,7 +56,8 @@ def trained(
     }
     extra = f"default_hooks['checkpoint'].update({checkpoint!r})\n"
     cfg = load_config(write_config(tmp_path, extra), {"train_cfg.max_epochs": len(SCORES)})
-    runner = build_runner(cfg, work_dir=tmp_path / "out")
+    cfg.env_cfg = {"dist_cfg": {"timeout": 30}}
+    runner = build_runner(cfg, work_dir=tmp_path / "out", launcher=launcher)
     saver = next(h for h in runner.hooks if type(h).__name__ == "SafeCheckpointHook")
     end = saver.after_train_epoch
 
@@ -59,9 +67,10 @@ def trained(
         runner.train_loop._epoch += 1
         saver.after_val_epoch(runner, dict.fromkeys(keys, SCORES[runner.epoch - 1]))
         runner.train_loop._epoch -= 1
+        runner.scores.append(runner.message_hub.get_info("best_score"))
 
     saver.after_train_epoch = with_validation
-    runner.saver = saver
+    runner.saver, runner.scores = saver, []
     return runner
 
 
@@ -115,3 +124,27 @@ def test_a_failed_best_stops_the_run_when_told_so(
     with pytest.raises(UserError, match=r"best_acc_epoch_2.pth could not be .*epoch_1.pth' stays"):
         train(runner)
     assert best_files(tmp_path) == ["best_acc_epoch_1.pth"]
+
+
+def _one_of_two(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    out = Path(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        runner = trained(out, ["acc"], {"best_acc_epoch_2.pth"}, patch, launcher="pytorch")
+        train(runner)
+    hub = runner.message_hub
+    told = [hub.get_info("best_score"), Path(hub.get_info("best_ckpt")).name]
+    (out / f"{rank}.json").write_text(json.dumps([told, runner.scores]))
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_know_that_a_best_was_not_written(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == two == [[2.0, "best_acc_epoch_5.pth"], [5.0, 5.0, 3.0, 3.0, 2.0]]
