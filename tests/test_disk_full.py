@@ -157,6 +157,14 @@ def test_on_error_is_checked() -> None:
         SafeCheckpointHook(on_error="ignore")
 
 
+def test_checkpoints_lie_where_a_resume_looks(tmp_path: Path) -> None:
+    extra = f"default_hooks['checkpoint']['out_dir'] = '{tmp_path / 'elsewhere'}'\n"
+    cfg = load_config(write_config(tmp_path, extra))
+    with pytest.raises(UserError, match=r"out_dir='.*elsewhere' .*work_dir \(--out\)") as told:
+        build_runner(cfg, work_dir=tmp_path / "out")
+    assert "\n" not in str(told.value)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MB."""

@@ -274,12 +274,64 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not (tmp_path / "epoch_2.pth").exists()
 
 
-def test_the_count_survives_a_resume():
-    first, second = NonFiniteStepsHook(), NonFiniteStepsHook()
-    first._total = 4
-    second.load_state_dict(first.state_dict())
-    second._total = 2
-    assert second.total == 6
+class _Killed(Exception):
+    """Stands for the end of a process."""
+
+
+def _late(self: FiniteGuard, wait: bool = False) -> Any:
+    """A verdict as a GPU gives it: some steps later."""
+    return READ(self, wait) if wait or len(self._pending) > 2 else None
+
+
+READ = FiniteGuard.read
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_row_goes_on_over_a_resume(tmp_path, monkeypatch, late):
+    if late:
+        monkeypatch.setattr(FiniteGuard, "read", _late)
+    cfg = tiny_digits()
+    cfg.default_hooks.non_finite_steps.max_in_a_row = 4
+    cfg.default_hooks.checkpoint.every_iters = 1
+    runner = build_runner(cfg, work_dir=tmp_path)
+    bad = {1, 5, 6, 7, 8, 9, 10}
+    runner.register_hook(Poison("views", bad))
+
+    def kill() -> None:
+        if runner.iter == 6:
+            raise _Killed
+
+    runner.register_hook(_Each(kill))
+    with pytest.raises(_Killed):
+        runner.train()
+    saved = torch.load(tmp_path / "iter_7.pth", weights_only=True)["hooks"][0]
+    held = saved["NonFiniteStepsHook"]
+    assert (held["in_a_row"], held["total"], held["first"]) == (2, 3, 6)
+    assert held["culprit"] == "the views" and bool(held["last"]["loss"].isfinite())
+    runner = build_runner(cfg, work_dir=tmp_path, resume=True)
+    runner.register_hook(Poison("representations", bad))
+    losses = []
+
+    class Look(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+            losses.append(outputs["loss"])
+
+    runner.register_hook(Look())
+    with pytest.raises(UserError) as caught:
+        runner.train()
+    assert str(caught.value).startswith(
+        "4 steps in a row were not finite, the first at iteration 6, there first of all the views;"
+    )
+    # iterations 8 and 9 of the run are the row's third and fourth
+    assert runner.iter == 8 + 2 * late
+    assert next(h for h in runner.hooks if isinstance(h, NonFiniteStepsHook)).total == 5
+    assert losses and all(torch.equal(loss, held["last"]["loss"]) for loss in losses)
+
+
+def test_an_older_checkpoint_s_count_goes_on():
+    hook = NonFiniteStepsHook()
+    hook.load_state_dict({"total": 4})
+    assert hook.total == 4 and hook.state_dict()["in_a_row"] == 0
     with pytest.raises(ValueError, match="max_in_a_row"):
         NonFiniteStepsHook(max_in_a_row=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,7 +18,11 @@ from test_tools import ROOT, run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from toy_training import write_config
 
-from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart
+from msn_mm.engine import checkpointing
+from msn_mm.engine.checkpointing import RUN, SAVED_AT
+from msn_mm.engine.distributed import decided_by_first
+from msn_mm.engine.launch import build_runner, load_config, train
+from msn_mm.engine.restart import LAUNCHED_AT, resume_of_restart, run_ids, settle_resume
 from msn_mm.errors import UserError
 from msn_mm.utils.lost_process import LostProcess, join_failure, telling_lost_process
 from msn_mm.utils.torchrun import TellingAgent, death_lines, exit_status, stop_seconds, stop_status
@@ -79,18 +84,28 @@ def test_the_number_of_restarts_must_be_one(tmp_path: Path) -> None:
     assert ended.stderr.startswith("error: MAX_RESTARTS or --max-restarts must be a whole number")
 
 
-def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
-    environ = {"TORCHELASTIC_RESTART_COUNT": "2", LAUNCHED_AT: str(time.time() - 100)}
-    assert resume_of_restart(tmp_path, "old.pth", environ={}) == ("old.pth", [])
-    path = tmp_path / "epoch_7.pth"
-    meta = {"epoch": 7, "iter": 28}
+def saved_by(path: Path, environ: dict[str, str], saved_at: float) -> Path:
+    """A checkpoint of the run that ``environ`` names."""
+    meta = {"epoch": 7, "iter": 28, RUN: run_ids(environ), SAVED_AT: saved_at}
     torch.save({"meta": meta, "state_dict": {}, "optimizer": {}, "message_hub": {}}, path)
+    return path
+
+
+def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
+    first = {LAUNCHED_AT: "100.5", "SLURM_JOB_ID": "7"}
+    environ = {"TORCHELASTIC_RESTART_COUNT": "2", **first}
+    assert resume_of_restart(tmp_path, "old.pth", environ={}) == ("old.pth", [])
+    path = saved_by(tmp_path / "epoch_7.pth", first, 1000.0)
     found, said = resume_of_restart(tmp_path, False, environ=environ)
     assert (found, said) == (path, ["restart 2: going on from epoch_7.pth"])
     # The run was told to start from a checkpoint; its own newer one counts.
     assert resume_of_restart(tmp_path, "old.pth", environ=environ)[0] == path
-    an_hour_ago = time.time() - 3600
-    os.utime(path, (an_hour_ago, an_hour_ago))
+    # What another run saved later, and what is torn, is passed by.
+    saved_by(tmp_path / "epoch_8.pth", {LAUNCHED_AT: "99.5", "SLURM_JOB_ID": "7"}, 2000.0)
+    (tmp_path / "epoch_9.pth").write_bytes(b"torn")
+    found, said = resume_of_restart(tmp_path, False, environ=environ)
+    assert found == path and "passing over epoch_9.pth" in said[0] and len(said) == 2
+    path.unlink()
     found, said = resume_of_restart(tmp_path, False, environ=environ)
     assert found is False
     assert "starting from scratch" in said[0]
@@ -98,6 +113,37 @@ def test_a_restart_takes_only_what_the_run_itself_wrote(tmp_path: Path) -> None:
     assert found is False
     assert said[0].endswith("of this run yet, starting from 'msn.pth.tar', as at first")
     assert resume_of_restart(tmp_path, "old.pth", environ=environ)[0] == "old.pth"
+
+
+def test_a_requeued_job_takes_only_what_the_job_itself_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    runner = build_runner(load_config(write_config(tmp_path)), work_dir=tmp_path / "out")
+    train(runner)
+
+    def requeued(**job: str) -> bool | str | Path:
+        # torchrun, where it is used, starts anew
+        again = {"SLURM_RESTART_COUNT": "1", LAUNCHED_AT: repr(time.time()), **job}
+        return resume_of_restart(tmp_path / "out", False, environ=again)[0]
+
+    assert requeued(SLURM_JOB_ID="1") == tmp_path / "out" / "epoch_2.pth"
+    assert requeued(SLURM_JOB_ID="2") is False
+    assert requeued() is False
+    # Tasks of an array are jobs of their own.
+    task = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "3"}
+    path = saved_by(tmp_path / "out" / "epoch_3.pth", task, time.time() + 9)
+    assert requeued(**{**task, "SLURM_JOB_ID": "10"}) == path
+    assert requeued(**{**task, "SLURM_ARRAY_TASK_ID": "4"}) is False
+
+
+def test_a_run_is_named_by_what_starts_it_again() -> None:
+    assert run_ids({}) == {}
+    assert run_ids({"TORCHELASTIC_RUN_ID": "few"}) == {"launch": "few"}
+    # torchrun without a name: its process
+    one = run_ids({"TORCHELASTIC_RUN_ID": "none"})
+    assert one == run_ids({"TORCHELASTIC_RUN_ID": "none"})
+    assert one["launch"].startswith(f"{os.getppid()} of ")
 
 
 def test_only_the_first_to_die_are_named() -> None:
@@ -225,3 +271,60 @@ def test_failures_to_meet_have_their_words() -> None:
         line = join_failure(RuntimeError(text), "gpu01", "29500", 300)
         assert line is not None and line.startswith(words)
     assert join_failure(RuntimeError("anything else"), "gpu01", "29500", 300) is None
+
+
+def _settle_on_one_of_two(rank: int, port: int, folder: str) -> None:
+    """Look for a checkpoint that the first process alone can see, whole and then torn."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    seen = Path(folder) / str(rank)
+    said: list[str] = []
+    for part in ("whole", "torn"):
+        try:
+            path, notes = settle_resume(seen / part, True)
+            said.append(f"{path}: {notes}")
+        except UserError as error:
+            said.append(str(error))
+    try:
+        decided_by_first(lambda: 1 // 0)
+    except ArithmeticError as error:
+        said.append(f"the first process failed: {error}")
+    except RuntimeError as error:
+        said.append(str(error))
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
+
+
+def test_the_first_process_looks_for_all(tmp_path: Path) -> None:
+    for part in ("whole", "torn"):
+        (tmp_path / "0" / part).mkdir(parents=True)
+    path = saved_by(tmp_path / "0" / "whole" / "epoch_7.pth", {}, 1.0)
+    (tmp_path / "0" / "torn" / "epoch_7.pth").write_bytes(path.read_bytes()[:-9])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_settle_on_one_of_two, (port, str(tmp_path)), nprocs=2)
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one == two
+    assert one[0].startswith(f"{path}: ") and "(1 damaged)" in one[1]
+    assert one[2].startswith("the first process failed: integer division")
+
+
+def test_a_checkpoint_is_read_once_by_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    check = checkpointing._torn_record
+    monkeypatch.setattr(
+        checkpointing, "_torn_record", lambda path: check(read.append(path) or path)
+    )
+    path = saved_by(tmp_path / "epoch_7.pth", {LAUNCHED_AT: "5"}, 1.0)
+    environ = {LAUNCHED_AT: "5", "TORCHELASTIC_RESTART_COUNT": "1"}
+    found, notes = settle_resume(tmp_path, False, environ=environ)
+    assert found == path and read == [path]
+    assert [text for _, text in notes] == [
+        "restart 1: going on from epoch_7.pth",
+        f"resuming from {path}",
+    ]
+    assert settle_resume(tmp_path, path, environ={})[0] == path and len(read) == 2
+    assert settle_resume(tmp_path, False, environ={}) == (None, []) and len(read) == 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import OrderedDict, deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from msn_mm.utils.checkpoint_files import is_safetensors
 
 # When a checkpoint was saved (seconds since 1970), beside MMEngine's own ``meta``.
 SAVED_AT = "saved_at"
+# What names the run that saved it: see :func:`msn_mm.engine.restart.run_ids`.
+RUN = "run"
 
 _HISTORY = "__history_buffer__"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.Size, torch.dtype, torch.device)
@@ -101,6 +103,7 @@ class _Candidate:
     saved_at: float
     progress: int
     fault: str | None
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def order(self) -> tuple[float, int]:
@@ -116,7 +119,11 @@ def fault_of(path: Path) -> str | None:
     return _examine(path).fault or _torn_record(path)
 
 
-def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Path, list[str]]:
+def find_resumable(
+    work_dir: str | Path,
+    asked: Path | None = None,
+    of: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> tuple[Path, list[str]]:
     """Return the checkpoint to resume from and what was passed over on the way.
 
     The newest is the one saved last, by the time that the checkpoint itself
@@ -128,6 +135,7 @@ def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Pat
         work_dir: directory of the run; its newest whole ``epoch_*`` or
             ``iter_*`` file is taken.
         asked: a file that the user named instead.
+        of: which checkpoints of ``work_dir`` to take at all, by their ``meta``.
 
     Returns:
         The file, and one sentence for each newer file that cannot be used.
@@ -138,7 +146,7 @@ def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Pat
     directory = Path(work_dir)
     if asked is not None:
         if asked.is_dir():
-            return find_resumable(asked)
+            return find_resumable(asked, of=of)
         if not asked.is_file():
             raise UserError(f"--resume: no checkpoint at '{asked}'{_offer(asked.parent)}")
         if fault := fault_of(asked):
@@ -146,6 +154,8 @@ def find_resumable(work_dir: str | Path, asked: Path | None = None) -> tuple[Pat
         return asked, []
     skipped: list[str] = []
     for candidate in _newest_first(directory):
+        if of is not None and not candidate.fault and not of(candidate.meta):
+            continue
         fault = candidate.fault or _torn_record(candidate.path)
         if fault is None:
             return candidate.path, skipped
@@ -189,7 +199,7 @@ def _examine(path: Path) -> _Candidate:
         return _Candidate(path, saved_at, 0, f"it cannot be read ({reason})")
     if epoch < 0 or progress < 0:
         return _Candidate(path, saved_at, 0, _NO_STATE)
-    return _Candidate(path, saved_at, progress, None)
+    return _Candidate(path, saved_at, progress, None, meta)
 
 
 def _torn_record(path: Path) -> str | None:

@@ -6,18 +6,21 @@ import inspect
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from mmengine.dist import broadcast_object_list, is_main_process
 from torch.nn.parallel import DistributedDataParallel
 
 from msn_mm.engine.launch_checks import check_alone, check_place, check_step
 from msn_mm.errors import UserError
 from msn_mm.utils.lost_process import join_failure, telling_lost_process
+
+T = TypeVar("T")
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 # A rank may wait for another that evaluates or saves alone; one that died without
@@ -233,3 +236,32 @@ def _first_host(environ: Mapping[str, str]) -> str:
             f"cannot list the hosts of '{nodes}' by scontrol ({error}): set MASTER_ADDR"
         ) from error
     return listed.stdout.split()[0]
+
+
+def decided_by_first(decide: Callable[[], T]) -> T:
+    """Return what the first process decides, on all processes; all must call.
+
+    Args:
+        decide: called on the first process alone; returns what can be pickled.
+
+    Raises:
+        UserError: on all processes, when ``decide`` raised one.
+        RuntimeError: on the other processes, when it raised something else,
+            which the first process raises itself.
+    """
+    outcome: list[Any] = [None, None]
+    failure: Exception | None = None
+    if is_main_process():
+        try:
+            outcome[0] = decide()
+        except Exception as error:  # the others wait for an answer in any case
+            failure = error
+            outcome[1] = (isinstance(error, UserError), str(error))
+    broadcast_object_list(outcome)
+    if failure is not None:
+        raise failure
+    if outcome[1] is not None:
+        told, text = outcome[1]
+        raise UserError(text) if told else RuntimeError(f"the first process failed: {text}")
+    decision: T = outcome[0]
+    return decision

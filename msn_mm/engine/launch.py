@@ -10,11 +10,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import broadcast_object_list
 from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
-from msn_mm.engine.checkpointing import find_resumable
 from msn_mm.engine.config_check import check_top_keys, config_mistakes, merge_options
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
@@ -23,7 +21,7 @@ from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.loops import ExactEpochLoop
-from msn_mm.engine.restart import resume_of_restart
+from msn_mm.engine.restart import settle_resume
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
@@ -195,24 +193,13 @@ def build_runner(
             "--from and --arch tell how --load-from is read, and nothing is loaded by it: leave "
             "them out, or give --load-from"
         )
-    source = None if cfg.get("resume") else cfg.get("load_from")
-    # Another machine may see a file later: the first process decides here and below.
-    decided = [resume_of_restart(cfg.work_dir, resume, source)]
-    broadcast_object_list(decided)
-    resume, said = decided[0]
-    notes += [(logging.WARNING, text) for text in said]
+    start = None if cfg.get("resume") else cfg.get("load_from")
+    checkpoint, said = settle_resume(cfg.work_dir, resume, start)
+    notes += said
     _use_exact_loop(cfg)
     _use_stop_signals(cfg)
-    if resume:
-        asked = None if resume is True else Path(resume)
-        checkpoint, skipped = find_resumable(cfg.work_dir, asked)
-        chosen = [checkpoint]
-        broadcast_object_list(chosen)
-        checkpoint = chosen[0]
-        notes += [(logging.WARNING, text) for text in skipped]
-        notes.append((logging.INFO, f"resuming from {checkpoint}"))
+    if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)
-
     _use_starting_weights(cfg, reading)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.

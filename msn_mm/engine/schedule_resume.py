@@ -16,6 +16,8 @@ from msn_mm.engine.checkpointing import to_plain
 
 # What a scheduler's state holds beside its settings.
 _MOVING = ("last_step", "_global_step", "_last_value", "verbose")
+# Steps whose replay a user would notice.
+_LONG = 100_000
 
 
 class ScheduleReplay:
@@ -35,6 +37,11 @@ class ScheduleReplay:
 
     def run(self, runner: Runner, epochs: int, iterations: int) -> None:
         """Set the optimizer's groups to what they would be after so many epochs and iterations."""
+        if iterations >= _LONG:
+            runner.logger.info(
+                f"running the schedules up to iteration {iterations:,}, which may take half a "
+                "minute a million"
+            )
         groups = runner.optim_wrapper.param_groups
         for name, values in self._first.items():
             for group, value in zip(groups, values, strict=True):

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from msn_mm.engine.checkpointing import find_resumable
+from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
 from msn_mm.engine.hooks.non_finite_steps_hook import NonFiniteStepsHook
 from msn_mm.engine.hooks.unreadable_images_hook import UnreadableImagesHook
-from msn_mm.errors import UserError
 from msn_mm.utils.results import write_results
 
 _SMOOTH = 10
@@ -44,6 +44,29 @@ def _troubles(runner: Runner) -> dict[str, float]:
     return counts
 
 
+def _last_checkpoint(runner: Runner) -> Path | None:
+    """Return the checkpoint this run wrote last, or the one it was resumed from at its end."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.last_ckpt is not None:
+            return Path(hook.last_ckpt)
+        if isinstance(hook, DurableCheckpointHook) and _resumed(runner):
+            return Path(str(runner._load_from)) if hook.began_at == runner.iter else None
+    return None  # a config may switch checkpoints off
+
+
+def _resumed(runner: Runner) -> bool:
+    return bool(runner._resume and runner._load_from)
+
+
+def _time(runner: Runner) -> tuple[dict[str, int], dict[str, float]]:
+    """Return where a resumed run went on, and how long it trained in all."""
+    for hook in runner.hooks:
+        if isinstance(hook, DurableCheckpointHook) and _resumed(runner):
+            spent = hook.run_seconds
+            return {"resumed_at": hook.began_at}, {} if spent is None else {"run_seconds": spent}
+    return {}, {}
+
+
 def report_training(
     runner: Runner,
     config: Path,
@@ -58,7 +81,8 @@ def report_training(
         runner: a runner whose training is over.
         config: the config as the user named it.
         options: the ``--cfg-options`` that were given.
-        seconds: duration of the training, set-up included.
+        seconds: duration of this process's training, set-up included. What a
+            resumed run took in all is ``run_seconds`` among the metrics.
         tool: the tool that trained.
         settings: what else it was told.
 
@@ -66,13 +90,13 @@ def report_training(
         A table of the last scalars, and where everything lies.
     """
     out = Path(runner.work_dir)
-    metrics = {**last_scalars(runner), **_troubles(runner)}
-    try:
-        checkpoint: Path | None = find_resumable(out)[0]
-    except UserError:  # a config may switch checkpoints off
-        checkpoint = None
+    resumed_at, run_seconds = _time(runner)
+    metrics = {**last_scalars(runner), **_troubles(runner), **run_seconds}
+    checkpoint = _last_checkpoint(runner)
     shown_out = Path(runner.cfg.work_dir)
-    shown = shown_out / checkpoint.name if checkpoint else None
+    shown = checkpoint
+    if checkpoint is not None and checkpoint.parent.resolve() == out.resolve():
+        shown = shown_out / checkpoint.name
     results = out / "results.json"
     write_results(
         results,
@@ -84,6 +108,7 @@ def report_training(
             "seed": runner.seed,
             "epochs": runner.epoch,
             "iterations": runner.iter,
+            **resumed_at,
             "processes": runner.world_size,
             "global_batch": runner.cfg.get("global_batch_size"),
             **(settings or {}),

@@ -15,10 +15,13 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from msn_mm.engine.atomic_backend import ATOMIC_BACKEND, remove_unfinished
-from msn_mm.engine.checkpointing import SAVED_AT
+from msn_mm.engine.checkpointing import RUN, SAVED_AT
+from msn_mm.engine.restart import run_ids
 from msn_mm.errors import UserError
 
 _POINTER = "last_checkpoint"
+# How long the run had trained, over all its processes one after the other.
+_SECONDS = "seconds"
 
 
 class DurableCheckpointHook(CheckpointHook):
@@ -39,7 +42,8 @@ class DurableCheckpointHook(CheckpointHook):
         **kwargs: arguments of MMEngine's ``CheckpointHook``.
 
     Raises:
-        ValueError: when ``on_error`` is neither.
+        ValueError: when ``on_error`` is neither, or ``out_dir`` is given: a
+            resume, a restart and the summary look in the run's own directory.
     """
 
     def __init__(self, *args: Any, on_error: str = "continue", **kwargs: Any) -> None:
@@ -48,12 +52,33 @@ class DurableCheckpointHook(CheckpointHook):
         self.on_error = on_error
         kwargs.setdefault("backend_args", {"backend": ATOMIC_BACKEND})
         super().__init__(*args, **kwargs)
+        if self.out_dir is not None:
+            raise ValueError(
+                f"out_dir='{self.out_dir}' would save where no resume looks: leave it out and set "
+                "work_dir (--out) to a place for the whole run"
+            )
         self._failure: str | None = None  # the last save's, while it is not on the disk
         self._saved_at = 0.0
+        self._began = time.monotonic()
+        self._seconds_before: float | None = 0.0
+        self.began_at = 0
+        """Iterations that were over when this process began to train."""
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the run has trained, what it did before it was resumed included.
+
+        ``None`` when the checkpoint it was resumed from does not say.
+        """
+        if self._seconds_before is None:
+            return None
+        return self._seconds_before + time.monotonic() - self._began
 
     def before_train(self, runner: Runner) -> None:
         """Remove what a killed save left; a run from scratch withdraws the last one's pointer."""
         super().before_train(runner)
+        self._began = time.monotonic()
+        self.began_at = runner.iter
         if not is_main_process():
             return
         removed = remove_unfinished(self.out_dir)
@@ -66,8 +91,11 @@ class DurableCheckpointHook(CheckpointHook):
             (Path(runner.work_dir) / _POINTER).unlink(missing_ok=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Note when the loaded checkpoint was saved: the next ones are later."""
-        self._saved_at = float((checkpoint.get("meta") or {}).get(SAVED_AT, 0.0))
+        """Note when the loaded checkpoint was saved, and after how long; the next are later."""
+        meta = checkpoint.get("meta") or {}
+        self._saved_at = float(meta.get(SAVED_AT, 0.0))
+        if runner._resume:
+            self._seconds_before = meta.get(_SECONDS)
 
     def after_train(self, runner: Runner) -> None:
         """Publish as MMEngine does.
@@ -112,7 +140,12 @@ class DurableCheckpointHook(CheckpointHook):
                 self.file_client_args,
                 save_optimizer=self.save_optimizer,
                 save_param_scheduler=self.save_param_scheduler,
-                meta={**meta, SAVED_AT: self._saved_at},
+                meta={
+                    **meta,
+                    SAVED_AT: self._saved_at,
+                    RUN: run_ids(),
+                    _SECONDS: self.run_seconds,
+                },
                 by_epoch=by_epoch,
                 backend_args=self.backend_args,
                 **self.args,
@@ -146,17 +179,16 @@ class DurableCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids = deque(wanted, self.max_keep_ckpts)
             runner.message_hub.update_info("keep_ckpt_ids", wanted)
 
-    def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
-        with self._survived(runner, f"best checkpoint could not be written to {self.out_dir}"):
-            super()._save_best_checkpoint(runner, metrics)
-
     @contextmanager
-    def _survived(self, runner: Runner, what: str | None = None) -> Iterator[None]:
+    def _survived(
+        self, runner: Runner, what: str | None = None, before: str | None = None
+    ) -> Iterator[None]:
         """Turn a failed write into one line, and leave the block where it failed."""
         try:
             yield
         except OSError as error:
-            stays = f"'{self.last_ckpt}' stays" if self.last_ckpt else "none was saved before"
+            kept = self.last_ckpt if what is None else before
+            stays = f"'{kept}' stays" if kept else "none was saved before"
             line = f"{what or self._failure}: {error.strerror or error} ({stays})"
             if self.on_error == "stop":
                 raise UserError(

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.checkpointing import from_plain, to_plain
 from msn_mm.engine.hook_state import hook_states, load_hook_states
-from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
+from msn_mm.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.random_state import random_state, set_random_state
@@ -21,7 +21,7 @@ _HOOKS = "hooks"
 _PROGRESS = "progress"
 
 
-class ExactCheckpointHook(DurableCheckpointHook):
+class ExactCheckpointHook(BestCheckpointHook):
     """Save and restore all that a training's next step depends on.
 
     Beside MMEngine's content a checkpoint holds the place within the epoch, the
@@ -31,8 +31,8 @@ class ExactCheckpointHook(DurableCheckpointHook):
     checkpoint's.
 
     Args:
-        **kwargs: arguments of :class:`DurableCheckpointHook` and of MMEngine's
-            ``CheckpointHook``.
+        **kwargs: arguments of :class:`BestCheckpointHook`, ``DurableCheckpointHook``
+            and MMEngine's ``CheckpointHook``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -31,8 +31,8 @@ class NonFiniteStepsHook(Hook):
     are not finite are never written to a checkpoint.
 
     The work is done by a :class:`msn_mm.engine.optim.finite_guard.FiniteGuard`
-    in the optimizer wrapper, without waiting for a GPU: there, what is told
-    here comes a few steps later.
+    in the optimizer wrapper, which adds no wait for a GPU to those of MMEngine's
+    loop: there, what is told here comes a few steps later.
 
     Args:
         max_in_a_row: Skipped steps in a row after which the run stops.
@@ -50,30 +50,48 @@ class NonFiniteStepsHook(Hook):
         if max_in_a_row < 1:
             raise ValueError(f"max_in_a_row must be 1 or more, got {max_in_a_row}")
         self.max_in_a_row = max_in_a_row
-        self._before = 0
-        self._total = 0
+        self._heard = Verdict()
         self._first = 0
+        self._guard: FiniteGuard | None = None
         self._iterations: deque[int] = deque()
         self._last: dict[str, Tensor] = {}
 
     @property
     def total(self) -> int:
         """Skipped steps of the whole run, as far as the host knows."""
-        return self._before + self._total
+        return self._heard.total
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the count, for a checkpoint."""
-        return {"total": self.total}
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know: the count, the present row, the last losses.
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from the count of a checkpoint."""
-        self._before, self._total = int(state["total"]), 0
+        Verdicts that the device still holds are waited for, and none is taken
+        from those that are yet to be told.
+        """
+        unread = [] if self._guard is None else self._guard.unread()
+        begun = [n for n, v in zip(self._iterations, unread, strict=True) if v.in_a_row == 1]
+        return {
+            **[self._heard, *unread][-1]._asdict(),
+            "first": [self._first, *begun][-1],
+            "last": {name: value.cpu() for name, value in self._last.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint, within a row of skipped steps too."""
+        self._heard = Verdict(
+            int(state.get("in_a_row", 0)), int(state["total"]), str(state.get("culprit", ""))
+        )
+        self._first = int(state.get("first", 0))
+        self._last = dict(state.get("last", {}))
+        self._iterations.clear()
+        if self._guard is not None:
+            self._guard.go_on_from(self._heard)
 
     def before_train(self, runner: Runner) -> None:
         """Give the optimizer wrapper its guard."""
         wrapper = runner.optim_wrapper
         if isinstance(wrapper, GroupOptimWrapper):
-            wrapper.guard = FiniteGuard()
+            self._guard = wrapper.guard = FiniteGuard()
+            self._guard.go_on_from(self._heard)
         else:
             runner.logger.warning(
                 "steps with a loss that is not finite are not skipped: optim_wrapper.type is "
@@ -118,7 +136,7 @@ class NonFiniteStepsHook(Hook):
 
     def _hear(self, runner: Runner, verdict: Verdict) -> None:
         iteration = self._iterations.popleft()
-        self._total = verdict.total
+        self._heard = verdict
         if verdict.in_a_row == 0:
             return
         runner.message_hub.update_scalar("train/skipped_steps", self.total)
@@ -139,7 +157,8 @@ class NonFiniteStepsHook(Hook):
             if isinstance(value, Tensor) and value.numel() == 1:
                 value = value.detach()
                 if name in self._last:
-                    value = torch.where(value.isfinite(), value, self._last[name])
+                    before = self._last[name].to(value.device, non_blocking=True)
+                    value = torch.where(value.isfinite(), value, before)
                 outputs[name] = self._last[name] = value
 
 

@@ -20,7 +20,7 @@ class ThroughputHook(Hook):
     The rate is that of the last ``window`` iterations. It includes the wait
     for data and leaves out validation, checkpoints between epochs and the first
     iterations of a run, in which workers start and kernels are chosen. The
-    clock is the host's alone; nothing waits for the device.
+    clock is the host's alone; the hook does not wait for the device.
 
     Args:
         window: iterations to average over.

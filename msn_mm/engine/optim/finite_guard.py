@@ -21,11 +21,11 @@ _LAG = 4
 class Verdict(NamedTuple):
     """What is known of one optimizer step."""
 
-    in_a_row: int
+    in_a_row: int = 0
     """Steps without a finite result up to this one, this one included; 0 if it was taken."""
-    total: int
+    total: int = 0
     """All skipped steps so far."""
-    culprit: str
+    culprit: str = ""
     """The quantity that first was not finite when the present row of skipped steps began."""
 
 
@@ -36,7 +36,9 @@ class FiniteGuard:
     its attribute ``magnitudes`` (name -> scalar), the loss, and the gradient
     of each parameter, the last layer's first. One flag for each goes over all
     ranks, so all decide alike, sharded gradients too. On a CUDA device the
-    host reads the answer some steps later and never waits; on a CPU at once.
+    host reads the answer some steps later, so that the guard adds no wait to
+    those of MMEngine's loop, which reads the losses at every iteration; on a
+    CPU at once.
 
     Batch norm moves its running statistics in the forward pass, when nobody
     knows yet whether the step will be taken: :meth:`begin` keeps a copy and
@@ -51,7 +53,14 @@ class FiniteGuard:
         self._statistics: list[tuple[Tensor, Tensor]] = []
         self._forward: dict[str, Tensor] = {}
         self._state: Tensor | None = None
+        self._since = Verdict()
         self._pending: deque[tuple[Tensor, torch.cuda.Event | None, list[str]]] = deque()
+
+    def go_on_from(self, verdict: Verdict) -> None:
+        """Take ``verdict`` for that on the last step, as a resumed run does; forget all others."""
+        self._since = verdict
+        self._state = None
+        self._pending.clear()
 
     def begin(self, model: nn.Module) -> None:
         """Remember the batch-norm statistics; to be called before the forward pass of a step."""
@@ -86,7 +95,9 @@ class FiniteGuard:
         if world_size() > 1:
             dist.all_reduce(bad, op=dist.ReduceOp.MAX)
         if self._state is None:
-            self._state = torch.zeros(3, dtype=torch.int64, device=bad.device)
+            # The culprit of a row that began before is the last of the names.
+            first = (self._since.in_a_row, self._since.total, -1)
+            self._state = torch.tensor(first, dtype=torch.int64, device=bad.device)
         in_a_row, total, culprit = self._state.unbind()
         skip = bad.any()
         culprit = torch.where(skip & (in_a_row == 0), bad.argmax(), culprit)
@@ -117,11 +128,20 @@ class FiniteGuard:
                 return None
             copied.synchronize()
         self._pending.popleft()
-        in_a_row, total, culprit = state.tolist()
-        return Verdict(in_a_row, total, names[culprit])
+        return _verdict(state, names)
+
+    def unread(self) -> list[Verdict]:
+        """Return the verdicts that :meth:`read` has yet to give; waits for the device."""
+        verdicts = []
+        for state, copied, names in self._pending:
+            if copied is not None:
+                copied.synchronize()
+            verdicts.append(_verdict(state, names))
+        return verdicts
 
     def _remember(self, state: Tensor) -> None:
-        names = [*self._forward, *(f"the gradient of {name}" for name in self._names)]
+        gradients = (f"the gradient of {name}" for name in self._names)
+        names = [*self._forward, *gradients, self._since.culprit]
         if state.device.type != "cuda":
             self._pending.append((state, None, names))
             return
@@ -130,3 +150,8 @@ class FiniteGuard:
         copied = torch.cuda.Event()
         copied.record()
         self._pending.append((host, copied, names))
+
+
+def _verdict(state: Tensor, names: list[str]) -> Verdict:
+    in_a_row, total, culprit = state.tolist()
+    return Verdict(in_a_row, total, names[culprit])

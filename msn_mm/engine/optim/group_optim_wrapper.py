@@ -21,14 +21,15 @@ class GroupOptimWrapper(OptimWrapper):
     """``OptimWrapper`` that knows groups marked ``clip=False`` and can skip a step.
 
     The released MSN clips the encoder's gradients and not the prototypes'. The
-    norm is kept as a tensor until the logger asks, so clipping costs no host
-    synchronisation.
+    norm is handed to MMEngine's message hub, which reads it from the device
+    there and then.
 
     With a ``guard`` (:class:`msn_mm.engine.hooks.NonFiniteStepsHook` gives one)
     a step whose loss or gradients are not finite leaves weights, moments and
-    batch-norm statistics bitwise as they were. On a CUDA device the host need
-    not know: torch's fused Adam, AdamW and Adagrad take the flag as it is.
-    Other optimizers wait for it there.
+    batch-norm statistics bitwise as they were. On a CUDA device this asks
+    nothing of the host: torch's fused Adam, AdamW and Adagrad take the flag as
+    it is. Other optimizers wait for it there. (MMEngine's loop waits anyhow:
+    its ``RuntimeInfoHook`` reads every output of every iteration.)
     """
 
     guard: FiniteGuard | None = None
