@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from helpers import tiny_digits
 from mmengine.runner import Runner
@@ -21,6 +22,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from msn_mm.convert.format import convert
 from msn_mm.convert.source import read_source
 from msn_mm.engine.launch import build_runner
 from msn_mm.errors import UserError
@@ -121,6 +123,39 @@ def test_numpys_unpickling_is_out_of_reach() -> None:
     assert [type(x) for x in found] == [type(x) for x in numbers]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"checkpoint_path": "hf/payload.pth"},
+        {"pretrained": True, "pretrained_cfg": {"file": "hf/payload.pth"}},
+        {"pretrained_cfg": {"url": "http://127.0.0.1:9/x.pth"}},
+        {"cache_dir": "elsewhere"},
+        {"depth": "x"},
+        {"num_heads": 10**12},
+        ["depth"],
+    ],
+)
+def test_a_hugging_face_config_says_nothing_but_plain_numbers(
+    arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("hf")
+    folder.mkdir()
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    torch.save({"w": Payload()}, folder / "payload.pth")
+    built = []
+    make = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: (built.append(k), make(*a, **k))[1])
+    config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(lambda: convert(read_source(folder)), "'hf' |'hf'")
+    assert not built
+    config["model_args"] = {"depth": 1, "num_heads": 6, "drop_path_rate": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert convert(read_source(folder)).architecture.heads == 6
+    assert all(set(given) == {"pretrained"} for given in built)
+
+
 def _image_folder(root: Path) -> None:
     for split in ("train", "test"):
         for name in ("ant", "bee"):
@@ -135,9 +170,12 @@ def _command(tool: str, path: str) -> list[str] | None:
         "convert": [path],
         "demo": None,
         "extract": ["tiny.py", path],
+        "finetune": [str(ROOT / "configs" / "finetune_digits.py"), path],
         "knn": ["tiny.py", path],
+        "linear": ["tiny.py", path],
         "lowshot": ["tiny.py", path, *few],
         "masking": ["tiny.py", path],
+        "robustness": ["tiny.py", path, "--imagenet-a", "images/test"],
         "test": ["tiny.py", path],
         "train": ["tiny.py", "--resume", path],
         "transfer": ["tiny.py", path, "--data", "images"],

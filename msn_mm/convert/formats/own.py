@@ -20,6 +20,7 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
+from msn_mm.convert.plain import channel_values
 from msn_mm.convert.resnet import resnet_architecture
 from msn_mm.convert.training_state import adam_states, group_settings, trainable
 from msn_mm.convert.vit import settings, vit_architecture
@@ -94,8 +95,8 @@ class OwnCheckpoint(Format):
             settings=plain,
             used=len(places),
             ignored=[key for key in state if key not in places],
-            mean=tuple(told.get("mean", IMAGENET_MEAN)),
-            std=tuple(told.get("std", IMAGENET_STD)),
+            mean=channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source),
+            std=channel_values(told.get("std", IMAGENET_STD), "std", raw.source),
         )
 
 
