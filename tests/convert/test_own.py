@@ -82,10 +82,15 @@ def test_optimizer_and_online_network_go_out_and_come_back(tmp_path: Path) -> No
     }
     for name, parameter in names.items():
         assert torch.equal(found.extras[name], optimizer.state[parameter]["exp_avg"])
-    for to, file in (("msn_mm", "a.safetensors"), ("official", "a.pth.tar")):
+    groups = optimizer.state_dict()["param_groups"]
+    assert len(found.settings["optimizer"]) == len(groups)
+    for told, group in zip(found.settings["optimizer"], groups, strict=True):
+        assert (told["lr"], told["weight_decay"]) == (group["lr"], group["weight_decay"])
+    for to, file in (("msn_mm", "a.safetensors"), ("official", "a.pth.tar"), ("hf", "hf")):
         again = convert(read_source(write(found, tmp_path / file, to).path), arch={"heads": 3})
         assert found.extras.keys() == again.extras.keys()
         assert all(torch.equal(value, again.extras[k]) for k, value in found.extras.items())
+        assert to == "official" or again.settings == found.settings
     online = convert(read_source(tmp_path / "epoch_3.pth"), arch={"network": "online"})
     assert torch.equal(online.trunk["vit.pos_embed"], model.backbone.vit.pos_embed)
     assert not any(name.startswith(("online.", "optimizer.")) for name in online.extras)

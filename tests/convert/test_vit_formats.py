@@ -250,6 +250,10 @@ def test_settings_that_weights_do_not_tell():
         ({"epsilon": "small"}, "epsilon is 'small'"),
         ({"activation": "softmax"}, "activation is 'softmax'; there are gelu, gelu_tanh"),
         ({"resampling": "linear"}, "resampling is 'linear'; there are scale, dino, timm"),
+        ({"heads": "three"}, "heads is 'three'; give a positive whole number"),
+        ({"heads": 0}, "heads is 0; give a positive whole number"),
+        ({"image_size": 32.5}, "image_size is 32.5; give a positive whole number"),
+        ({"network": "online"}, "network is 'online'; the checkpoint has"),
     ):
         with pytest.raises(UserError, match=words):
             read(state, **wrong)
