@@ -25,12 +25,14 @@ from torch import nn
 from msn_mm.convert.format import convert
 from msn_mm.convert.source import read_source
 from msn_mm.engine.launch import build_runner
+from msn_mm.engine.saved_paths import drop_foreign_paths
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 RAN = "ran"
 WEIGHTS = {"w": torch.ones(3)}
+BEST = {"interval": 1, "save_best": "auto", "rule": "greater"}
 Save = Callable[[Any, Path], None]
 
 
@@ -217,6 +219,38 @@ def test_a_resumed_checkpoint_runs_no_config_text() -> None:
     build_runner(cfg, work_dir="again", resume="p.pth").train()
     assert not Path(RAN).exists()
     assert Path("again/epoch_3.pth").is_file()
+
+
+def test_a_resumed_checkpoint_removes_nothing_of_others() -> None:
+    small = {
+        "train_dataloader.dataset.dataset.indices": 32,
+        "train_cfg.max_epochs": 2,
+        "train_cfg.val_interval": 1,
+        **{f"default_hooks.checkpoint.{k}": v for k, v in BEST.items()},
+    }
+    build_runner(tiny_digits(**small), work_dir="out").train()
+    for victim in ("thesis", "elsewhere"):
+        Path(victim).mkdir()
+        Path(victim, "thesis.tex").touch()
+    content = torch.load("out/epoch_1.pth", weights_only=True)
+    told = content["message_hub"]["runtime_info"]
+    assert "/out/best_" in told["best_ckpt"]
+    told |= {"best_ckpt": "thesis", "last_ckpt": "/etc", "best_score": -1.0}
+    told["keep_ckpt_ids"] = [1, "../elsewhere", True, -1, [2]]
+    torch.save(content, "p.pth")
+    build_runner(tiny_digits(**small), work_dir="again", resume="p.pth").train()
+    assert Path("thesis/thesis.tex").is_file() and Path("elsewhere/thesis.tex").is_file()
+    assert list(Path("again").glob("best_*.pth"))
+
+
+def test_a_history_keeps_its_own_paths_alone(place: Path) -> None:
+    Path("out").mkdir()
+    Path("out/folder.pth").mkdir()
+    own = {"best_ckpt": "out/best_a.pth", "last_ckpt": str(place / "out" / "epoch_1.pth")}
+    for wrong in ("out", "out/folder.pth", "out/a/b.pth", "../x.pth", "out/../x.pth", 3, None):
+        told = {**own, "best_ckpt_top1": wrong, "rolling_ckpt_ids": (4, "5"), "epoch": 1}
+        drop_foreign_paths({"runtime_info": told}, "out")
+        assert told == {**own, "rolling_ckpt_ids": [4], "epoch": 1}
 
 
 def test_every_scheme_of_mmengine_reads_data_alone(monkeypatch: pytest.MonkeyPatch) -> None:
