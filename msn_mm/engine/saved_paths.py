@@ -28,7 +28,8 @@ def drop_foreign_paths(message_hub: Any, out_dir: str) -> None:
     if not isinstance(told, dict):
         return
     for name in list(told):
-        if not isinstance(name, str) or (name.startswith(_PATHS) and not _lies_in(told[name], out_dir)):
+        is_path = isinstance(name, str) and name.startswith(_PATHS)
+        if not isinstance(name, str) or (is_path and not _lies_in(told[name], out_dir)):
             del told[name]
         elif name in _NUMBERS:
             numbers = told[name] if isinstance(told[name], list | tuple) else []
