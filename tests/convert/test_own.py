@@ -91,6 +91,9 @@ def test_optimizer_and_online_network_go_out_and_come_back(tmp_path: Path) -> No
         assert found.extras.keys() == again.extras.keys()
         assert all(torch.equal(value, again.extras[k]) for k, value in found.extras.items())
         assert to == "official" or again.settings == found.settings
+    groups = torch.load(tmp_path / "a.pth.tar", weights_only=True)["opt"]["param_groups"]
+    assert [group.get("WD_exclude") for group in groups] == [None, True, True]
+    assert [group.get("LARS_exclude") for group in groups] == [None, None, True]
     online = convert(read_source(tmp_path / "epoch_3.pth"), arch={"network": "online"})
     assert torch.equal(online.trunk["vit.pos_embed"], model.backbone.vit.pos_embed)
     assert not any(name.startswith(("online.", "optimizer.")) for name in online.extras)
