@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from helpers import tiny_digits
 from mmengine.runner import Runner
@@ -21,14 +22,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from msn_mm.convert.format import convert
 from msn_mm.convert.source import read_source
 from msn_mm.engine.launch import build_runner
+from msn_mm.engine.saved_paths import drop_foreign_paths
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 RAN = "ran"
 WEIGHTS = {"w": torch.ones(3)}
+BEST = {"interval": 1, "save_best": "auto", "rule": "greater"}
 Save = Callable[[Any, Path], None]
 
 
@@ -121,6 +125,39 @@ def test_numpys_unpickling_is_out_of_reach() -> None:
     assert [type(x) for x in found] == [type(x) for x in numbers]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"checkpoint_path": "hf/payload.pth"},
+        {"pretrained": True, "pretrained_cfg": {"file": "hf/payload.pth"}},
+        {"pretrained_cfg": {"url": "http://127.0.0.1:9/x.pth"}},
+        {"cache_dir": "elsewhere"},
+        {"depth": "x"},
+        {"num_heads": 10**12},
+        ["depth"],
+    ],
+)
+def test_a_hugging_face_config_says_nothing_but_plain_numbers(
+    arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("hf")
+    folder.mkdir()
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=1)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    torch.save({"w": Payload()}, folder / "payload.pth")
+    built = []
+    make = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: (built.append(k), make(*a, **k))[1])
+    config = {"architecture": "vit_tiny_patch16_224", "model_args": arguments}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(lambda: convert(read_source(folder)), "'hf' |'hf'")
+    assert not built
+    config["model_args"] = {"depth": 1, "num_heads": 6, "drop_path_rate": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert convert(read_source(folder)).architecture.heads == 6
+    assert all(set(given) == {"pretrained"} for given in built)
+
+
 def _image_folder(root: Path) -> None:
     for split in ("train", "test"):
         for name in ("ant", "bee"):
@@ -135,10 +172,12 @@ def _command(tool: str, path: str) -> list[str] | None:
         "convert": [path],
         "demo": None,
         "extract": ["tiny.py", path],
-        "finetune": ["finetune_digits", path],
+        "finetune": [str(ROOT / "configs" / "finetune_digits.py"), path],
         "knn": ["tiny.py", path],
+        "linear": ["tiny.py", path],
         "lowshot": ["tiny.py", path, *few],
         "masking": ["tiny.py", path],
+        "robustness": ["tiny.py", path, "--imagenet-a", "images/test"],
         "test": ["tiny.py", path],
         "train": ["tiny.py", "--resume", path],
         "transfer": ["tiny.py", path, "--data", "images"],
@@ -180,6 +219,38 @@ def test_a_resumed_checkpoint_runs_no_config_text() -> None:
     build_runner(cfg, work_dir="again", resume="p.pth").train()
     assert not Path(RAN).exists()
     assert Path("again/epoch_3.pth").is_file()
+
+
+def test_a_resumed_checkpoint_removes_nothing_of_others() -> None:
+    small = {
+        "train_dataloader.dataset.dataset.indices": 32,
+        "train_cfg.max_epochs": 2,
+        "train_cfg.val_interval": 1,
+        **{f"default_hooks.checkpoint.{k}": v for k, v in BEST.items()},
+    }
+    build_runner(tiny_digits(**small), work_dir="out").train()
+    for victim in ("thesis", "elsewhere"):
+        Path(victim).mkdir()
+        Path(victim, "thesis.tex").touch()
+    content = torch.load("out/epoch_1.pth", weights_only=True)
+    told = content["message_hub"]["runtime_info"]
+    assert "/out/best_" in told["best_ckpt"]
+    told |= {"best_ckpt": "thesis", "last_ckpt": "/etc", "best_score": -1.0}
+    told["keep_ckpt_ids"] = [1, "../elsewhere", True, -1, [2]]
+    torch.save(content, "p.pth")
+    build_runner(tiny_digits(**small), work_dir="again", resume="p.pth").train()
+    assert Path("thesis/thesis.tex").is_file() and Path("elsewhere/thesis.tex").is_file()
+    assert list(Path("again").glob("best_*.pth"))
+
+
+def test_a_history_keeps_its_own_paths_alone(place: Path) -> None:
+    Path("out").mkdir()
+    Path("out/folder.pth").mkdir()
+    own = {"best_ckpt": "out/best_a.pth", "last_ckpt": str(place / "out" / "epoch_1.pth")}
+    for wrong in ("out", "out/folder.pth", "out/a/b.pth", "../x.pth", "out/../x.pth", 3, None):
+        told = {**own, "best_ckpt_top1": wrong, "rolling_ckpt_ids": (4, "5"), "epoch": 1}
+        drop_foreign_paths({"runtime_info": told}, "out")
+        assert told == {**own, "rolling_ckpt_ids": [4], "epoch": 1}
 
 
 def test_every_scheme_of_mmengine_reads_data_alone(monkeypatch: pytest.MonkeyPatch) -> None:

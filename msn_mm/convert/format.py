@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -14,6 +16,11 @@ from msn_mm.convert.architecture import Architecture
 from msn_mm.errors import UserError
 
 FORMATS = Registry("checkpoint format", locations=["msn_mm.convert.formats"])
+
+_ODD = (
+    *(TypeError, ValueError, KeyError, IndexError, ArithmeticError),
+    *(AttributeError, RuntimeError, RecursionError),
+)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -143,13 +150,36 @@ def convert(
         if not known:
             names = ", ".join(entry.name for entry in formats())
             raise UserError(f"no checkpoint format '{name}'; there are {names}")
-    for entry in known:
-        if entry.matches(raw):
-            return entry.read(raw, arch or {})
+    with odd_files(raw.source):
+        for entry in known:
+            if entry.matches(raw):
+                return entry.read(raw, arch or {})
     raise UserError(
         f"'{raw.source}' is no checkpoint of an image encoder that is known here (its keys begin "
         f"with {_first_keys(raw.content)}); docs/checkpoints.md lists the formats"
     )
+
+
+@contextmanager
+def odd_files(source: str) -> Iterator[None]:
+    """Tell in one line what a foreign file's content runs into while it is read.
+
+    Names and shapes come from the file, so any look at them may fail; the cause
+    stays chained.
+
+    Raises:
+        UserError: Naming the file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except _ODD as error:
+        text = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"'{source}' is not what it seems: its content cannot be read as its names say "
+            f"({type(error).__name__}{': ' + text if text else ''})"
+        ) from error
 
 
 def rename(
@@ -196,13 +226,10 @@ def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
     Raises:
         UserError: A block in between is missing.
     """
-    numbers = {
-        int(key.removeprefix(prefix).split(".")[0])
-        for key in state
-        if key.startswith(prefix) and key.removeprefix(prefix).split(".")[0].isdigit()
-    }
+    block = re.compile(re.escape(prefix) + r"([0-9]{1,6})\.")
+    numbers = {int(found[1]) for key in state if (found := block.match(key))}
     if numbers != set(range(len(numbers))):
-        gap = min(set(range(max(numbers))) - numbers)
+        gap = next(number for number in range(len(numbers)) if number not in numbers)
         raise UserError(f"the checkpoint has no block {gap} ('{prefix}{gap}.'); it is not whole")
     return len(numbers)
 
@@ -213,10 +240,13 @@ def load_trunk(converted: Converted, source: str) -> torch.nn.Module:
     Raises:
         UserError: A weight is missing, left over or of another shape.
     """
-    from msn_mm.evaluation.checkpoint import load_weights
+    from msn_mm.evaluation.checkpoint import check_fit, load_weights
 
-    trunk = converted.architecture.build()
-    load_weights(trunk, converted.trunk, source)
+    with odd_files(source):
+        with torch.device("meta"):  # no memory for what the file does not hold
+            check_fit(converted.architecture.build(), converted.trunk, source)
+        trunk = converted.architecture.build()
+        load_weights(trunk, converted.trunk, source)
     return trunk.eval().requires_grad_(False)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from msn_mm.convert.format import IMAGENET_MEAN, IMAGENET_STD, Converted, RawCheckpoint, rename
+from msn_mm.convert.plain import channel_values
 from msn_mm.convert.timm_names import place_registers
 from msn_mm.convert.vit import vit_architecture
 from msn_mm.errors import UserError
@@ -124,8 +125,8 @@ def read_hf(
         classifier=classifier,
         used=len(state) - len(ignored),
         ignored=ignored,
-        mean=tuple(view.get("image_mean") or IMAGENET_MEAN),
-        std=tuple(view.get("image_std") or IMAGENET_STD),
+        mean=channel_values(view.get("image_mean") or IMAGENET_MEAN, "image_mean", raw.source),
+        std=channel_values(view.get("image_std") or IMAGENET_STD, "image_std", raw.source),
     )
 
 

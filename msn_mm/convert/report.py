@@ -11,7 +11,7 @@ from msn_mm.convert.writer import Written
 def reading_report(converted: Converted, source: str) -> str:
     """Tell format, architecture, and what was used, ignored or missing; a few lines."""
     heads = []
-    if converted.classifier:
+    if "weight" in converted.classifier:
         heads.append(f"a classifier of {converted.classifier['weight'].shape[0]:,} classes")
     if any(name.startswith("projector.") for name in converted.extras):
         heads.append("a projector")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from msn_mm.convert.bounds import check_archive, check_pickle_file, check_tensors
 from msn_mm.convert.pickled_numpy import SAFE_GLOBALS
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import FileKind, check_checkpoint_file
@@ -38,7 +40,15 @@ def read_tensor_file(path: Path, mmap: bool = True) -> tuple[Any, dict[str, str]
     kind = check_checkpoint_file(path)
     if kind is FileKind.SAFETENSORS:
         return _load_safetensors(path)
-    return _load_torch(path, mmap=mmap and kind is FileKind.ZIP), {}
+    try:
+        (check_archive if kind is FileKind.ZIP else check_pickle_file)(path)
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"'{path}' is not a whole checkpoint: {_first_line(error)}") from error
+    content = _load_torch(path, mmap=mmap and kind is FileKind.ZIP)
+    check_tensors(content, path)
+    return content, {}
 
 
 def _load_torch(path: Path, mmap: bool) -> Any:
@@ -77,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"'{path}' cannot be read as JSON: {_first_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds no JSON object")

@@ -14,6 +14,8 @@ from torch import Tensor
 
 # What Adam and AdamW keep of each parameter.
 ADAM = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+# Numbers of one setting, such as the two betas.
+_MOST = 16
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -48,10 +50,12 @@ def adam_states(
         if not isinstance(numbers, list) or len(numbers) != len(names):
             return {}
         for number, name in zip(numbers, names, strict=True):
-            state = saved["state"].get(number)
+            state = saved["state"].get(number) if isinstance(number, int) else None
             if state is None:
                 continue
             if not isinstance(state, Mapping) or not set(state) <= set(ADAM):
+                return {}
+            if not all(isinstance(v, Tensor | int | float) for v in state.values()):
                 return {}
             own = {
                 k: v if isinstance(v, Tensor) else torch.tensor(float(v)) for k, v in state.items()
@@ -68,13 +72,19 @@ def group_settings(saved: Any) -> list[dict[str, Any]]:
     groups = saved.get("param_groups") if isinstance(saved, Mapping) else None
     if not isinstance(groups, list):
         return []
-    plain = (bool, int, float, str, type(None))
     return [
         {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in group.items()
-            if isinstance(value, plain) or (isinstance(value, tuple | list) and key != "params")
+            if isinstance(key, str) and key != "params" and _is_setting(value)
         }
         for group in groups
         if isinstance(group, Mapping)
     ]
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether a value is plain, or a few numbers in a row; nested ones grow without end."""
+    if isinstance(value, tuple | list):
+        return len(value) <= _MOST and all(type(item) in (int, float, bool) for item in value)
+    return isinstance(value, bool | int | float | str | None)

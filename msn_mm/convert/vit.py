@@ -10,6 +10,7 @@ from torch import Tensor
 
 from msn_mm.convert.architecture import ViTArchitecture, heads_of
 from msn_mm.convert.format import count_blocks
+from msn_mm.convert.plain import vit_arguments
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.position import Resampling
 
@@ -18,6 +19,7 @@ _SETTINGS = ("heads", "image_size", "resampling", "network", "epsilon", "activat
 # Names of timm's; the first is what a ViT has that says nothing.
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
 _EPSILON = 1e-6
+_MOST = 10**6
 
 
 def settings(arch: Mapping[str, Any], networks: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,15 +39,15 @@ def settings(arch: Mapping[str, Any], networks: Sequence[str] = ()) -> dict[str,
                 f"arch has no '{key}'; a ViT has {known}.{did_you_mean(key, list(_SETTINGS))}"
             )
     kind = arch.get("resampling")
-    if kind is not None and kind not in get_args(Resampling):
+    if kind is not None and kind not in list(get_args(Resampling)):
         names = ", ".join(get_args(Resampling))
         raise UserError(f"arch: resampling is '{kind}'; there are {names}")
     for key in ("heads", "image_size"):
         value = arch.get(key, 1)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
             raise UserError(f"arch: {key} is {value!r}; give a positive whole number")
     epsilon = arch.get("epsilon", 1e-6)
-    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+    if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
         raise UserError(f"arch: epsilon is {epsilon!r}; give the norms' one, such as 1e-6")
     activation = arch.get("activation", ACTIVATIONS[0])
     if activation not in ACTIVATIONS:
@@ -81,7 +83,7 @@ def vit_architecture(
         UserError: Weights are missing, or the positions form no square.
     """
     arch = settings(arch)
-    found: dict[str, Any] = dict(options or {})
+    found = vit_arguments(options or {}, source)
     if arch.get("epsilon", _EPSILON) != _EPSILON:
         found["norm_eps"] = float(arch["epsilon"])
     if arch.get("activation", ACTIVATIONS[0]) != ACTIVATIONS[0]:

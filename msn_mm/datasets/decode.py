@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,8 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     # (SyntaxError, struct.error, IndexError, ...): none of it is our bug. Their
     # warnings name no file, and one of them is about sizes that are judged here.
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+            raise ValueError("not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_formats()) as image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -92,10 +93,21 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -
     Raises:
         UserError: The checkpoint belongs to another config.
     """
+    check_fit(model, state, path)
+    model.load_state_dict(state)
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are not this model's; the model may be on the device ``meta``.
+
+    Raises:
+        UserError: As :func:`load_weights`.
+    """
     own = model.state_dict()
     other_shape = [k for k in own if k in state and own[k].shape != state[k].shape]
     missing = [k for k in own if k not in state]
     unknown = [k for k in state if k not in own]
+    odd = [k for k in own if k in state and not _is_plain(state[k])]
     if other_shape:
         key = other_shape[0]
         detail = f"{key} is {tuple(state[key].shape)} there and {tuple(own[key].shape)} here"
@@ -103,12 +115,17 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], path: str | Path) -
         detail = f"it lacks {len(missing)} weights such as {missing[0]}"
     elif unknown:
         detail = f"it has {len(unknown)} weights that the model lacks, such as {unknown[0]}"
+    elif odd:
+        raise UserError(f"'{path}': {odd[0]} is {state[odd[0]].dtype}, not plain real numbers")
     else:
-        model.load_state_dict(state)
         return
     raise UserError(
         f"'{path}' belongs to another model: {detail}; give the config that it was trained with"
     )
+
+
+def _is_plain(value: Tensor) -> bool:
+    return not (value.is_complex() or value.is_sparse or value.is_quantized)
 
 
 def _state(raw: RawCheckpoint) -> dict[str, Tensor] | None:

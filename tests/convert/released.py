@@ -20,6 +20,12 @@ from torch import Tensor, nn
 
 HIDDEN, OUTPUT, PROTOTYPES = 20, 16, 10
 
+# What tells the groups of the optimizer apart.
+MARKS: list[dict[str, Any]] = [
+    {},
+    {"WD_exclude": True},
+    {"WD_exclude": True, "LARS_exclude": True},
+]
 TRUNK_KEYS = [
     "cls_token",
     "pos_embed",
@@ -88,7 +94,7 @@ def adam_by_name(model: VisionTransformer) -> tuple[dict[str, Any], dict[str, An
     named["prototypes"] = nn.Parameter(torch.zeros(PROTOTYPES, OUTPUT))
     optimizer = torch.optim.AdamW(
         [
-            {"params": [named[n] for n in group], "weight_decay": 0.1 * i}
+            {"params": [named[n] for n in group], "weight_decay": 0.1 * i, **MARKS[i]}
             for i, group in enumerate(groups)
         ]
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from convert.vits import images, randomise
 from helpers import tiny_digits
+from mmengine.config import Config
 
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import model_config
@@ -91,6 +92,36 @@ def test_optimizer_and_online_network_go_out_and_come_back(tmp_path: Path) -> No
         assert found.extras.keys() == again.extras.keys()
         assert all(torch.equal(value, again.extras[k]) for k, value in found.extras.items())
         assert to == "official" or again.settings == found.settings
+    groups = torch.load(tmp_path / "a.pth.tar", weights_only=True)["opt"]["param_groups"]
+    assert [group.get("WD_exclude") for group in groups] == [None, True, True]
+    assert [group.get("LARS_exclude") for group in groups] == [None, None, True]
     online = convert(read_source(tmp_path / "epoch_3.pth"), arch={"network": "online"})
     assert torch.equal(online.trunk["vit.pos_embed"], model.backbone.vit.pos_embed)
     assert not any(name.startswith(("online.", "optimizer.")) for name in online.extras)
+
+
+def test_a_residual_network_that_represents_is_the_targets() -> None:
+    backbone = dict(
+        type="PlainResNet",
+        layers=(1, 1, 1, 1),
+        block="basic",
+        base_channels=8,
+        stem_channels=8,
+        padding="same",
+    )
+    online, target = (MODELS.build(dict(backbone)) for _ in range(2))
+    randomise(online, 1)
+    randomise(target, 2)
+    state = {f"backbone.{k}": v for k, v in online.state_dict().items()}
+    state |= {f"target_backbone.{k}": v for k, v in target.state_dict().items()}
+    state["head.prototypes"] = torch.ones(4, 4)
+    model = dict(type="MSN", backbone=backbone, data_preprocessor=dict(mean=[25.5] * 3))
+    content = {"state_dict": state, "meta": {"cfg": Config(dict(model=model)).pretty_text}}
+    found = convert(RawCheckpoint("x", content))
+    assert (found.format, found.architecture.padding) == ("msn_mm", "same")
+    assert found.mean == (0.1, 0.1, 0.1) and not found.ignored
+    x = images(32)
+    assert torch.equal(load_trunk(found, "x")(x), target.eval()(x))
+    assert torch.equal(found.extras["online.conv1.weight"], online.conv1.weight)
+    other = convert(RawCheckpoint("x", content), arch={"network": "online"})
+    assert torch.equal(load_trunk(other, "x")(x), online.eval()(x))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from convert.released import released
+from convert.released import adam_by_name, released
 from convert.vits import ARCH, SIZE, images, random_vit, randomise
 from safetensors.torch import save_file
 
@@ -117,6 +117,25 @@ def test_official_file_is_the_released_layout(tmp_path: Path) -> None:
     again = convert(read_source(written.path), arch=ARCH)
     assert _same(first.trunk, again.trunk)
     assert _same(first.extras, again.extras)
+
+
+@pytest.mark.parametrize("through", ["a.safetensors", "hf"])
+def test_moments_stay_with_their_weights_through_sorted_names(tmp_path: Path, through: str) -> None:
+    content = released(random_vit())
+    content["opt"], by_name = adam_by_name(random_vit())
+    first = convert(RawCheckpoint("x", content), arch=ARCH)
+    middle = write(first, tmp_path / through, "hf" if through == "hf" else "msn_mm")
+    last = write(convert(read_source(middle.path)), tmp_path / "a.pth.tar", "official")
+    found = torch.load(last.path, weights_only=True)
+    # A real optimizer on modules in their own order takes the states.
+    expected = content["opt"]["state"]
+    assert found["opt"]["state"].keys() == expected.keys()
+    for number, state in expected.items():
+        for kind, value in state.items():
+            assert torch.equal(found["opt"]["state"][number][kind], value), (number, kind)
+    assert list(found["encoder"]) == list(content["encoder"])
+    assert [group["weight_decay"] for group in found["opt"]["param_groups"]] == [0.0, 0.1, 0.2]
+    assert len(by_name) == len(expected)
 
 
 def test_targets_refuse_what_they_cannot_hold(tmp_path: Path) -> None:

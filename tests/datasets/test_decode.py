@@ -228,3 +228,11 @@ def test_arrays() -> None:
         as_pixels({"img": colour.astype(np.float32)}, 3)
     with pytest.raises(UnreadableImageError, match="number 3: zero-sized"):
         as_pixels({"img": colour[:0], "sample_idx": 3}, 3)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "folder.jpg", "/dev/null"):
+        with pytest.raises(UnreadableImageError, match="not a regular file"):
+            read_image(tmp_path / name)

@@ -20,7 +20,8 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
-from msn_mm.convert.resnet import resnet_architecture
+from msn_mm.convert.plain import channel_values
+from msn_mm.convert.resnet import is_resnet, resnet_architecture, resnet_trunk
 from msn_mm.convert.training_state import adam_states, group_settings, trainable
 from msn_mm.convert.vit import settings, vit_architecture
 from msn_mm.errors import UserError
@@ -54,9 +55,11 @@ class OwnCheckpoint(Format):
     verified = "msn_mm.models.methods.msn, msn_mm.convert.writers.msn_mm"
 
     def matches(self, raw: RawCheckpoint) -> bool:
-        """Whether it says so, or there is a ``vit.cls_token`` in its place."""
+        """Whether it says so, or there is a ViT, or a target's ResNet, in its place."""
         state = _state(raw)
-        return _is_written(raw) or any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
+        found = any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
+        # Of ResNets the target alone tells: other projects have a backbone too.
+        return _is_written(raw) or found or is_resnet(state, _TRUNKS[0])
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
         """Take the trunk, the target's if there is one, and what there is of heads.
@@ -65,7 +68,7 @@ class OwnCheckpoint(Format):
         ``arch`` may say ``network="online"`` for that network as the trunk.
         """
         state, told = _state(raw), _told(raw)
-        there = [n for n, prefix in _NETWORKS.items() if f"{prefix}vit.cls_token" in state]
+        there = [n for n, prefix in _NETWORKS.items() if _kind(state, prefix) is not None]
         network = arch.get("network")
         if network is not None:
             settings({"network": network}, there)
@@ -94,8 +97,8 @@ class OwnCheckpoint(Format):
             settings=plain,
             used=len(places),
             ignored=[key for key in state if key not in places],
-            mean=tuple(told.get("mean", IMAGENET_MEAN)),
-            std=tuple(told.get("std", IMAGENET_STD)),
+            mean=channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source),
+            std=channel_values(told.get("std", IMAGENET_STD), "std", raw.source),
         )
 
 
@@ -106,10 +109,11 @@ def _layout(
     if is_written:
         return [("trunk", "", "backbone."), ("extras", "", "head."), _CLASSIFIER]
     first = 1 if network == "online" else 0
-    trunk = next(p for p in _TRUNKS[first:] if f"{p}vit.cls_token" in state)
+    trunk = next(p for p in _TRUNKS[first:] if _kind(state, p) is not None)
+    kind = _kind(state, trunk)
     projector = next((p for p in _PROJECTORS[first:] if _below(state, p)), None)
     found = [
-        ("trunk", "vit.", f"{trunk}vit."),
+        ("trunk", f"{kind}", f"{trunk}{kind}"),
         ("extras", "prototypes", _PROTOTYPES),
         _CLASSIFIER,
         _FINE_TUNED,
@@ -117,10 +121,17 @@ def _layout(
     if projector is not None:
         found.append(("extras", "projector.", projector))
     if trunk == _TRUNKS[0]:
-        found.append(("extras", "online.vit.", f"{_TRUNKS[1]}vit."))
+        found.append(("extras", f"online.{kind}", f"{_TRUNKS[1]}{kind}"))
         if projector == _PROJECTORS[0]:
             found.append(("extras", "online.projector.", _PROJECTORS[1]))
     return found
+
+
+def _kind(state: Mapping[str, Tensor], prefix: str) -> str | None:
+    """Return where below a prefix the trunk's names begin: a ViT's, a ResNet's, or ``None``."""
+    if f"{prefix}vit.cls_token" in state:
+        return "vit."
+    return "" if is_resnet(state, prefix) else None
 
 
 def _optimizer(saved: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -215,8 +226,10 @@ def _architecture(
 ) -> Architecture:
     arch = dict(arch)
     config = told.get("backbone", {})
-    if config.get("type") == "PlainResNet":
-        return resnet_architecture(trunk, _resnet_settings(config) | arch, source)
+    if config.get("type") == "PlainResNet" or is_resnet(trunk):
+        architecture = resnet_architecture(trunk, _resnet_settings(config) | arch, source)
+        resnet_trunk(trunk, architecture, source)
+        return architecture
     options = {k: v for k, v in config.items() if k not in _NO_OPTIONS}
     if options.get("name") == _PLAIN:
         del options["name"]

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from msn_mm.convert.architecture import heads_of
 from msn_mm.convert.format import (
@@ -18,6 +19,7 @@ from msn_mm.convert.format import (
     Format,
     RawCheckpoint,
 )
+from msn_mm.convert.plain import channel_values, vit_arguments
 from msn_mm.convert.timm_names import is_vit, read_vit, wrapped
 from msn_mm.convert.vit import settings
 from msn_mm.errors import UserError
@@ -64,9 +66,10 @@ class TimmViT(Format):
             heads=_heads(told.get("heads")),
             options=told.get("options"),
         )
-        converted.pooling = told.get("pooling", converted.pooling)
-        converted.mean = tuple(told.get("mean", IMAGENET_MEAN))
-        converted.std = tuple(told.get("std", IMAGENET_STD))
+        if told.get("pooling") in ("cls", "mean"):
+            converted.pooling = told["pooling"]
+        converted.mean = channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source)
+        converted.std = channel_values(told.get("std", IMAGENET_STD), "std", raw.source)
         return converted
 
 
@@ -82,18 +85,24 @@ def _told(raw: RawCheckpoint) -> dict[str, Any]:
         try:
             found = json.loads(metadata)
             return found | {k: found["architecture"][k] for k in ("heads", "options", "resampling")}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"the metadata of '{raw.source}' is damaged; convert it anew") from None
-    pretrained = raw.config.get("pretrained_cfg", {})
+    pretrained = raw.config.get("pretrained_cfg")
+    pretrained = pretrained if isinstance(pretrained, Mapping) else {}
     told = {key: pretrained[key] for key in ("mean", "std") if key in pretrained}
-    name = str(raw.config.get("architecture", ""))
-    if not timm.is_model(name):
+    name = raw.config.get("architecture")
+    if not isinstance(name, str) or not timm.is_model(name):
         return told
+    given = vit_arguments(raw.config.get("model_args") or {}, raw.source)
+    # Of the rest the weights tell all; by the name alone no file decides what timm loads.
     with torch.device("meta"):
-        known = cast(Any, timm.create_model(name, **raw.config.get("model_args", {})))
-    told["heads"] = int(known.blocks[0].attn.num_heads)
+        known = cast(Any, timm.create_model(name, pretrained=False))
+    if not isinstance(known, VisionTransformer):
+        raise UserError(f"'{raw.source}' says that it is timm's '{name}', which is no plain ViT")
+    block = cast(Any, known.blocks[0])
+    told["heads"] = given.get("num_heads", int(block.attn.num_heads))
     told["options"] = {"name": name, "global_pool": "token", "fc_norm": False}
-    if known.global_pool == "avg":
+    if given.get("global_pool", known.global_pool) == "avg":
         told["pooling"] = "mean"
     return told
 

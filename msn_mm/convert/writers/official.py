@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.files import new_file
 from msn_mm.convert.format import Converted
 from msn_mm.convert.formats.msn_released import (
@@ -24,6 +26,14 @@ from msn_mm.convert.writer import WRITERS, Writer, Written, plain_vit, resamplin
 
 # What AdamW needs of a group that nothing is told of; the schedule sets the rates.
 _GROUP = {"lr": 0.0, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
+# Keys by which the released schedules tell the groups apart; of matrices, of vectors and biases,
+# of the prototypes.
+_MARKS: tuple[dict[str, bool], ...] = (
+    {},
+    {"WD_exclude": True},
+    {"WD_exclude": True, "LARS_exclude": True},
+)
+_KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _LAYERS = {place: layer for layer, place in PROJECTOR.items()}
 
 
@@ -42,6 +52,7 @@ class OfficialWriter(Writer):
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write trunk, projector and prototypes; online network and optimizer where known."""
         architecture = plain_vit(converted, self.name)
+        converted = _in_module_order(converted, architecture)
         left_out = [f"classifier.{k}" for k in converted.classifier]
         extras = dict(converted.extras)
         content: dict[str, object] = {
@@ -67,6 +78,30 @@ class OfficialWriter(Writer):
             left_out,
             resampling_note(architecture),
         )
+
+
+def _in_module_order(converted: Converted, architecture: ViTArchitecture) -> Converted:
+    """Sort tensors as their modules are made: safetensors sort names by the alphabet.
+
+    An optimizer numbers its parameters in the modules' order, and a reader of the
+    file takes the order of its names for that.
+    """
+    with torch.device("meta"):
+        names = list(architecture.build().state_dict())
+    rank = {name: i for i, name in enumerate(names)}
+
+    def place(name: str) -> tuple[int, int]:
+        _, is_head, rest = name.partition("projector.")
+        number, _, kind = rest.partition(".")
+        if is_head and number.isdecimal() and kind in _KINDS:
+            return int(number), _KINDS.index(kind)
+        return -1, rank.get(name.removeprefix("online."), len(rank))
+
+    return replace(
+        converted,
+        trunk={name: converted.trunk[name] for name in names},
+        extras={name: converted.extras[name] for name in sorted(converted.extras, key=place)},
+    )
 
 
 def _network(
@@ -104,8 +139,8 @@ def _optimizer(converted: Converted, names: Sequence[str]) -> dict[str, object] 
     return {
         "state": {number[name]: state for name, state in states.items()},
         "param_groups": [
-            {**_GROUP, **_tupled(own), "params": [number[name] for name in group]}
-            for own, group in zip(told, groups, strict=True)
+            {**_GROUP, **marks, **_tupled(own), "params": [number[name] for name in group]}
+            for marks, own, group in zip(_MARKS, told, groups, strict=True)
         ],
     }
 

@@ -14,6 +14,7 @@ from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.random_state import random_state, set_random_state
 from msn_mm.engine.rank_states import gather_states, state_of_rank
+from msn_mm.engine.saved_paths import directory_of, drop_foreign_paths
 from msn_mm.engine.schedule_resume import ScheduleReplay, replay_if_changed
 
 _RANDOM = "random_state"
@@ -79,6 +80,7 @@ class ExactCheckpointHook(BestCheckpointHook):
         super().after_load_checkpoint(runner, checkpoint)
         if "message_hub" in checkpoint:
             checkpoint["message_hub"] = from_plain(checkpoint["message_hub"])
+            drop_foreign_paths(checkpoint["message_hub"], directory_of(self, runner))
         if runner._resume and isinstance(runner.train_loop, ExactEpochLoop):
             self._go_on(runner, runner.train_loop, checkpoint)
 
