@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from msn_mm.errors import UserError
+from msn_mm.utils.permissions import give_usual_rights
 
 
 @contextmanager
@@ -64,6 +65,7 @@ def save_tensors(
             whole[name] = value.clone()
         seen.add(place)
     save_file(whole, path, metadata={"format": "pt", **(metadata or {})})
+    give_usual_rights(path)  # safetensors makes it private
 
 
 def _flush(path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import IO
 
 from mmengine.fileio import LocalBackend, register_backend
 
+from msn_mm.utils.permissions import give_usual_rights
+
 ATOMIC_BACKEND = "atomic_local"
 
 # What a directory that cannot be flushed answers; its file system keeps no order to ask for.
@@ -38,7 +40,7 @@ class AtomicLocalBackend(LocalBackend):
                 file.flush()
                 os.fsync(file.fileno())
             # mkstemp makes the file private; the user's umask decides instead.
-            Path(beside).chmod(0o666 & ~_umask())
+            give_usual_rights(Path(beside))
             Path(beside).replace(path)
         except BaseException:
             Path(beside).unlink(missing_ok=True)
@@ -77,9 +79,3 @@ def _flush_directory(directory: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -19,6 +19,7 @@ import torch
 
 import msn_mm
 from msn_mm.errors import UserError
+from msn_mm.utils.permissions import give_usual_rights
 
 
 def write_results(
@@ -142,7 +143,7 @@ def _writing(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp grants the owner alone; a result has the rights of any new file
-        beside.chmod(0o666 & ~_umask())
+        give_usual_rights(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -191,9 +192,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,15 @@ def test_own_file_loses_nothing(tmp_path: Path) -> None:
         first.std,
     )
     assert (again.ignored, again.missing) == ([], [])
+
+
+def test_a_written_file_is_readable_as_any_other(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write(_converted(), tmp_path / "hf", "hf")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "hf").iterdir()} == {0o644}
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "small_padded"])
