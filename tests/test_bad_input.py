@@ -45,6 +45,7 @@ CONFIGS = {
     "folder": r"config folder is a directory; give one of its files",
     "empty.py": r"config empty\.py is empty",
     "text.py": r"cannot read config text\.py, line 1: SyntaxError",
+    **dict.fromkeys(("a" * 300, "~nosuchuser/c.py", ""), "^error: config"),
     "image.png": r"config image\.png is no config: its name must end in \.py",
 }
 WEIGHTS = {
@@ -54,6 +55,9 @@ WEIGHTS = {
     "text.py": r"'text\.py' is not a whole checkpoint: it is neither",
     "cut.pth": r"'cut\.pth' is not a whole checkpoint: it is cut off; get it again",
     "page.pth": r"'page\.pth' is not a whole checkpoint but a web page",
+    **dict.fromkeys(("a" * 300, "~nosuchuser/x.pth", " "), "^error: checkpoint"),
+    "http://[::1": r"'http://\[::1' is no address",
+    "http:///x.pth": "names no host",
 }
 OPTIONS = {
     "train": {"--seed": "-1", "--launcher": "mpi", "--processes": "none", "--work-dir": "text.py"},
@@ -68,7 +72,7 @@ OPTIONS = {
     "extract": {"--mask-ratio": "1", "--images": "text.py", "--part": "some", "--format": "csv"},
     "finetune": {"--seed": "-1", "--launcher": "mpi"},
     "transfer": {"--data": "cifar11", "--resize": "0", "--crop": "x"},
-    "convert": {"--heads": "many"},
+    "convert": {"--heads": "many", "--from": "nope", "--sha256": "zz"},
     "linear": {
         **{"--features": "patch", "--lr-scales": "0", "--layer-norm": "some", "--holdout": "1"},
         **{"--epochs": "0", "--global-batch": "x", "--batch-size": "0", "--flip": "2"},
@@ -105,9 +109,23 @@ def cases(tool: str) -> list[tuple[list[str], str]]:
             "required|unrecognized|expected at least one|together|expected one",
         )
     )
+    if tool in ("train", "finetune"):
+        found += [([*right, "--resume", place], "--resume") for place in ("", "a" * 300)]
+        found.append(([*right, "--work-dir", ""], "--work-dir"))
     if tool == "transfer":
         found.append(([*right[:-1], "cifar11"], "no data set.* Did you mean 'cifar10'"))
-    if tool != "convert":
+    if tool == "convert":
+        wrong = {
+            ("text.py/x.safetensors", "timm"): "cannot write to .* text.py is a file",
+            ("text.py/x", "hf"): "cannot write to .* text.py is a file",
+            ("a" * 300 + ".safetensors", "timm"): "DST: cannot look",
+            ("~nosuchuser/x.safetensors", "timm"): "DST: .* is no path",
+            ("x.pth", "timm"): r"ends in \.safetensors",
+            ("x", "tim"): r"no checkpoint can be written as 'tim'.* Did you mean 'timm'",
+        }
+        found += [(["{w}", place, "--to", to], said) for (place, to), said in wrong.items()]
+    else:
+        found += [([*right, "--out", place], "^error: --out") for place in ("", "a" * 300)]
         out = "cannot write to --out text.py(/below)?: text.py is a file; name a directory"
         found += [([*right, "--out", place], out) for place in ("text.py", "text.py/below")]
     return found
@@ -154,7 +172,7 @@ print(json.dumps(told))
 def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place: Path) -> None:
     asked = cases(tool)
     config = OWN_CONFIG.get(tool, DIGITS)
-    names = {"{c}": config, "{w}": "whole.pth", "{o}": "converted"}
+    names = {"{c}": config, "{w}": "whole.pth", "{o}": "converted.safetensors"}
     before = sorted(place.iterdir())
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, str(ROOT / "tools" / f"{tool}.py")],
@@ -211,7 +229,7 @@ def test_weights_of_another_architecture_are_one_line(
         torch.save({"state_dict": MODELS.build(other).state_dict()}, "other.pth")
     main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
     config = OWN_CONFIG.get(tool, DIGITS)
-    names = {"{c}": config, "{w}": "other.pth", "{o}": "converted"}
+    names = {"{c}": config, "{w}": "other.pth", "{o}": "converted.safetensors"}
     for part in ("train/a", "test/a"):
         (tmp_path / part).mkdir(parents=True)
         from PIL import Image
@@ -221,3 +239,94 @@ def test_weights_of_another_architecture_are_one_line(
         main([names.get(word, word) for word in TOOLS[tool]])
     assert len(str(caught.value).splitlines()) == 1
     assert not list(tmp_path.rglob("results.json"))
+
+
+VALUES = {
+    "model=3": "model is 3; it must be a dict",
+    "model.backbone.depth=-1": "depth is -1",
+    "model.backbone.act_layer=nonsense": "act_layer|cannot be built by these arguments",
+    "model.backbone.mlp_ratio=x": "mlp_ratio is 'x'",
+    "model.backbone.norm_eps=x": "norm_eps is 'x'",
+    "train_cfg.max_epochs=x": "max_epochs is 'x'",
+    "randomness.seed=x": "seed is 'x'",
+}
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("option", VALUES)
+def test_a_value_that_is_none_is_one_line(option: str, dry: bool, tmp_path: Path) -> None:
+    import runpy
+
+    from msn_mm.errors import UserError
+
+    main = runpy.run_path(str(ROOT / "tools" / "train.py"))["main"]
+    words = [DIGITS, "--out", str(tmp_path / "out"), *["--dry-run"] * dry]
+    with pytest.raises(UserError, match=VALUES[option]) as caught:
+        main([*words, "--cfg-options", option])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_parts_of_a_config_that_belong_together(tmp_path: Path) -> None:
+    from msn_mm.engine.launch import build_runner
+    from msn_mm.errors import UserError
+
+    cfg = load_config(DIGITS, {"val_evaluator": None})
+    with pytest.raises(UserError, match="val_evaluator should be either all None"):
+        build_runner(cfg, work_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *({"layers": 5}, {"layers": []}, {"base_channels": "x"}, {"groups": 0}, {"stem": "s"}),
+        *({"in_channels": None}, {"heads": True}, {"block": ["basic"]}, {"padding": 1}),
+    ],
+)
+def test_settings_of_a_residual_network(setting: dict) -> None:
+    from msn_mm.convert.format import RawCheckpoint, convert
+    from msn_mm.errors import UserError
+
+    backbone = dict(type="PlainResNet", layers=(1, 1, 1, 1), block="basic", base_channels=8)
+    state = MODELS.build({**backbone, "stem_channels": 8}).state_dict()
+    with pytest.raises(UserError, match=f"arch.* {next(iter(setting))}|'heads'"):
+        convert(RawCheckpoint("x", state), arch=setting)
+
+
+def test_a_hash_counts_for_a_local_file_too(place: Path) -> None:
+    import hashlib
+
+    from msn_mm.convert.source import read_source
+    from msn_mm.errors import UserError
+
+    path = place / "whole.pth"
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    read_source(path, sha256=found[:8].upper())
+    with pytest.raises(UserError, match="another file than wanted"):
+        read_source(path, sha256="0" * 8 if found[:8] != "0" * 8 else "1")
+    with pytest.raises(UserError, match="leave the hash out"):
+        read_source(place / "folder", sha256="0")
+    assert path.is_file()
+
+
+def test_the_light_lists_are_the_registries() -> None:
+    from msn_mm.convert.format import formats
+    from msn_mm.convert.writer import writers
+    from msn_mm.utils.checkpoint_options import FORMAT_NAMES, WRITER_SUFFIXES
+
+    assert sorted(entry.name for entry in formats()) == sorted(FORMAT_NAMES)
+    assert {name: writer.suffix for name, writer in writers().items()} == WRITER_SUFFIXES
+
+
+def test_a_write_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msn_mm.convert import writer
+    from msn_mm.errors import UserError
+
+    class Full(writer.Writer):
+        name, suffix = "full", ""
+
+        def write(self, converted: object, destination: Path) -> writer.Written:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "writers", lambda: {"full": Full()})
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        writer.write(None, tmp_path / "x", "full")  # type: ignore[arg-type]

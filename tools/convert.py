@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msn_mm.utils.checkpoint_files import check_checkpoint
-from msn_mm.utils.checkpoint_options import add_reading_options
+from msn_mm.utils.checkpoint_options import add_reading_options, check_destination, sha256
 from msn_mm.utils.cli import ArgumentParser, run_tool
 
 
@@ -22,7 +22,9 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_reading_options(parser)
     parser.add_argument("--heads", type=int, help="attention heads, where weights do not tell")
     parser.add_argument("--image-size", type=int, help="pixels that the positions belong to")
-    parser.add_argument("--sha256", help="hash of a downloaded file, or the beginning of one")
+    parser.add_argument(
+        "--sha256", type=sha256, help="hash that the file must have, or the beginning of one"
+    )
     args = parser.parse_args(argv)
     if (args.destination is None) != (args.to is None):
         parser.error("give DST and --to together")
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     check_checkpoint(args.source)
+    if args.destination is not None:
+        check_destination(args.destination, args.to)
     # Heavy imports come after the command line, so that --help answers at once.
     from msn_mm.convert.format import convert, load_trunk
     from msn_mm.convert.report import reading_report, writing_report

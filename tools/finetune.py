@@ -11,6 +11,7 @@ from typing import Any
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.paths import user_path
 from msn_mm.utils.protocol_options import not_negative
 
 
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     check_paths(args.config, args.checkpoint, args.out)
-    if isinstance(args.resume, str) and not Path(args.resume).exists():
+    if isinstance(args.resume, str) and not user_path(args.resume, "--resume").exists():
         raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import build_runner, load_config, train

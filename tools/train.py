@@ -13,6 +13,7 @@ from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.checkpoint_options import add_reading_options
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.paths import user_path
 from msn_mm.utils.protocol_options import not_negative, positive
 
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     check_paths(args.config, out=args.out or args.work_dir)
-    if isinstance(args.resume, str) and not Path(args.resume).exists():
+    if isinstance(args.resume, str) and not user_path(args.resume, "--resume").exists():
         raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
     if args.load_from is not None:
         check_checkpoint(args.load_from)

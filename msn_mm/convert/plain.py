@@ -74,6 +74,14 @@ _VIT: dict[str, Callable[[Any], bool]] = {
 }
 
 
+_NOT_0 = ("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads")
+
+
+def is_vit_value(key: str, value: Any) -> bool:
+    """Whether a ViT can have a value, as far as it tells by itself; of unknown keys always."""
+    return key not in _VIT or (_VIT[key](value) and (value != 0 or key not in _NOT_0))
+
+
 def vit_arguments(told: Any, source: str) -> dict[str, Any]:
     """Return a ViT's arguments as a file tells them.
 
@@ -93,7 +101,7 @@ def vit_arguments(told: Any, source: str) -> dict[str, Any]:
                 f"'{source}' asks for {key!r:.40}, which is no setting of a ViT's architecture; "
                 "remove it from the file's config"
             )
-        if not _VIT[key](value):
+        if not is_vit_value(key, value):
             raise UserError(f"'{source}' says {key}={value!r:.40}, which a ViT cannot have")
     return dict(told)
 

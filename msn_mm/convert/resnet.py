@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ _DEPTHS: dict[tuple[str, tuple[int, ...]], str] = {
     ("bottleneck", (3, 8, 36, 3)): "152",
     ("bottleneck", (3, 24, 36, 3)): "200",
 }
+_BLOCKS = ("basic", "bottleneck")
 _TRACKED = ".num_batches_tracked"
 
 
@@ -104,6 +105,7 @@ def resnet_architecture(
         raise UserError(
             f"arch has no '{unknown[0]}' for a ResNet; it may have {', '.join(sorted(known))}"
         )
+    _check_settings(arch)
     stages = 0
     while any(key.startswith(f"layer{stages + 1}.") for key in state):
         stages += 1
@@ -126,6 +128,26 @@ def resnet_architecture(
         stem="imagenet" if entry.shape[-1] == 7 else stem,
     )
     return replace(found, **{**arch, "layers": tuple(arch.get("layers", layers))})
+
+
+def _check_settings(arch: Mapping[str, Any]) -> None:
+    """Refuse values that a user or a file gives and no ResNet can have."""
+    choices = {"block": _BLOCKS, "stem": get_args(Stem), "padding": get_args(Padding)}
+    for key, value in arch.items():
+        if key in choices:
+            fits = value in list(choices[key])
+            wanted = f"one of {', '.join(choices[key])}"
+        elif key == "layers":
+            fits = isinstance(value, list | tuple) and bool(value) and all(map(_is_number, value))
+            wanted = "the blocks of each stage, such as [3,4,6,3]"
+        else:
+            fits, wanted = _is_number(value), "a positive whole number"
+        if not fits:
+            raise UserError(f"arch: {key} is {value!r:.60}; give {wanted}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 < value < 100_000
 
 
 def resnet_trunk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,14 @@ from msn_mm.convert.download import download
 from msn_mm.convert.format import RawCheckpoint
 from msn_mm.convert.torch_file import read_json, read_tensor_file
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import INDEX, WEIGHTS, find_weights, is_address
+from msn_mm.utils.checkpoint_files import (
+    INDEX,
+    WEIGHTS,
+    check_address,
+    find_weights,
+    is_address,
+)
+from msn_mm.utils.paths import user_path
 
 # What has no place in a Hugging Face directory and lies beside, and what a raw
 # checkpoint calls it: MSN's head; what only a training that goes on needs.
@@ -29,8 +37,7 @@ def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True
         source: A file (``torch.save`` in both of its formats, safetensors), the
             index of a sharded one (``*.index.json``), a Hugging Face directory,
             or an ``http(s)`` address of a file, which is kept in a cache.
-        sha256: Hexadecimal hash, or the beginning of one, that an address's
-            file must have.
+        sha256: Hexadecimal hash, or the beginning of one, that the file must have.
         mmap: See :func:`~msn_mm.convert.torch_file.read_tensor_file`.
 
     Raises:
@@ -38,9 +45,24 @@ def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True
     """
     name = str(source)
     if is_address(name):
+        check_address(name)
         return _read_file(download(name, sha256), name, mmap)
-    path = Path(source).expanduser()
+    path = user_path(source, "checkpoint")
+    if sha256:
+        _check_hash(path, sha256)
     return (_read_directory if path.is_dir() else _read_file)(path, name, mmap)
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise UserError(f"sha256: '{path}' is no file that could be hashed; leave the hash out")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(sha256.lower()):
+        raise UserError(
+            f"'{path}' is another file than wanted: its SHA-256 is {found[: len(sha256)]} and not "
+            f"{sha256.lower()}"
+        )
 
 
 def _read_file(path: Path, name: str, mmap: bool) -> RawCheckpoint:

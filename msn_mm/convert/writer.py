@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.registry import Registry
+from safetensors import SafetensorError
 
 from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.format import Converted
 from msn_mm.errors import UserError
+from msn_mm.utils.paths import user_path
 
 WRITERS = Registry("checkpoint writer", locations=["msn_mm.convert.writers"])
 
@@ -78,12 +80,16 @@ def write(converted: Converted, destination: str | Path, to: str) -> Written:
     known = writers()
     if to not in known:
         raise UserError(f"no checkpoint can be written as '{to}'; there are {', '.join(known)}")
-    path, suffix = Path(destination).expanduser(), known[to].suffix
+    path, suffix = user_path(destination, "destination"), known[to].suffix
     if suffix and (path.is_dir() or not path.name.endswith(suffix)):
         raise UserError(f"'{destination}' must be a file that ends in {suffix} for '{to}'")
     if not suffix and path.is_file():
         raise UserError(f"'{destination}' is a file; '{to}' is written to a directory")
-    return known[to].write(converted, path)
+    try:
+        return known[to].write(converted, path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"'{destination}' cannot be written: {reason}") from error
 
 
 def plain_vit(converted: Converted, target: str) -> ViTArchitecture:

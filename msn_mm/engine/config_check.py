@@ -34,6 +34,18 @@ _RUNNER_EXTRAS = (
 # A key as near as this to a known one is taken for a misspelling of it.
 _MISSPELT = 0.85
 _VIEW_KEYS = ("size", "scale", "ratio", "num", "ops")
+# Parts of a config that are dicts where they are there.
+_PARTS = (
+    *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg"),
+    *("test_cfg", "optim_wrapper", "default_hooks", "env_cfg", "randomness", "data_preprocessor"),
+)
+# Whole numbers, and the least that each can be.
+_WHOLE = (
+    ("train_cfg", "max_epochs", 1),
+    ("train_cfg", "max_iters", 1),
+    ("train_cfg", "val_interval", 1),
+    ("randomness", "seed", 0),
+)
 _LOADER_EXTRAS = ("type", "num_batch_per_epoch", "dataset", "sampler", "batch_sampler")
 
 
@@ -80,6 +92,24 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
             cfg.merge_from_dict({dotted: value})
         except (KeyError, TypeError) as error:
             raise UserError(f"--cfg-options {dotted}={value}: {error}") from error
+
+
+def check_values(cfg: Config) -> None:
+    """Refuse what MMEngine would run into later: a part that is none, a number that is none.
+
+    Raises:
+        UserError: naming the key.
+    """
+    for key in _PARTS:
+        if cfg.get(key) is not None and not isinstance(cfg[key], Mapping):
+            raise UserError(f"config {_name(cfg)}: {key} is {cfg[key]!r:.60}; it must be a dict")
+    for part, key, least in _WHOLE:
+        value = (cfg.get(part) or {}).get(key)
+        if value is not None and (type(value) is not int or value < least):
+            raise UserError(
+                f"config {_name(cfg)}: {part}.{key} is {value!r:.60}; give a whole number of at "
+                f"least {least}"
+            )
 
 
 def _check_option(cfg: Config, dotted: str, value: Any) -> None:
@@ -224,7 +254,10 @@ def _explain(error: Exception) -> str | None:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     builds = [frame for frame in frames if frame.f_code.co_name == "build_from_cfg"]
     if not builds:
-        return None
+        # MMEngine's Runner compares the parts of a config with each other.
+        is_runners = frames[-1].f_code is Runner.__init__.__code__
+        said = " ".join(str(error).partition(", but got")[0].split())
+        return f"config: {said}" if is_runners and isinstance(error, ValueError) else None
     local = builds[-1].f_locals
     args, kind = local.get("args") or {}, local.get("obj_type")
     if isinstance(error, KeyError):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import enum
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msn_mm.errors import UserError
+from msn_mm.utils.paths import user_path
 
 # What a Hugging Face directory keeps its weights in, the best first.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -32,6 +34,21 @@ def is_address(source: str) -> bool:
     return source.startswith(("http://", "https://"))
 
 
+def check_address(address: str) -> None:
+    """Refuse an address that names no host; it is not tried.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UserError(f"'{address:.200}' is no address: {error}") from error
+    if not host or any(c.isspace() for c in address):
+        raise UserError(f"'{address:.200}' is no address: it names no host")
+
+
 def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
     """Refuse what cannot be a checkpoint; addresses are not tried.
 
@@ -43,8 +60,9 @@ def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
         UserError: There is no such thing, or it is of another kind.
     """
     if is_address(str(source)):
+        check_address(str(source))
         return
-    path = Path(source).expanduser()
+    path = user_path(source, "checkpoint")
     if path.is_dir():
         path = find_weights(path)
     elif not path.is_file():

@@ -30,6 +30,14 @@ INTERRUPTED_STATUS = 130
 class ArgumentParser(argparse.ArgumentParser):
     """An argument parser that reports a mistake as :class:`UserError` instead of exiting."""
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse; an empty name of a place is no name, and not the default."""
+        parsed = super().parse_args(*args, **kwargs)
+        for option in ("out", "work_dir", "resume", "load_from"):
+            if getattr(parsed, option, None) == "":
+                raise UserError(f"--{option.replace('_', '-')} got an empty name; give a path")
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msn_mm
 from msn_mm.errors import UserError, did_you_mean
+from msn_mm.utils.paths import user_path
 
 
 def config_directories() -> list[Path]:
@@ -27,6 +28,7 @@ def resolve_config_path(path: str | Path) -> Path:
     Raises:
         UserError: when there is none, naming the nearest shipped config.
     """
+    user_path(path, "config")
     given = Path(path)
     if given.is_file():
         return given
@@ -61,12 +63,12 @@ def find_data(data: str | Path) -> Path:
         UserError: There is no such data; names the nearest shipped one.
     """
     text = str(data)
-    if re.fullmatch(r"[\w-]+", text):
+    if re.fullmatch(r"[\w-]{1,100}", text):
         for directory in config_directories():
             path = directory / "eval" / f"{text}.py"
             if path.is_file():
                 return path
-    folder = Path(data).expanduser()
+    folder = user_path(data, "data")
     if text.endswith(".py") or Path(data).is_file():
         return resolve_config_path(text)
     if folder.is_dir():

@@ -13,6 +13,7 @@ from pathlib import Path
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.config_files import resolve_config_path
+from msn_mm.utils.paths import user_path
 
 # What MMEngine reads.
 _CONFIG_SUFFIXES = (".py", ".json", ".yaml", ".yml")
@@ -73,19 +74,18 @@ def check_folder(option: str, path: str) -> None:
     Raises:
         UserError: Naming the option.
     """
-    if not path:
-        raise UserError(f"{option} got an empty name; give a directory")
-    if not Path(path).is_dir():
+    if not user_path(path, option).is_dir():
         what = "is a file" if Path(path).exists() else "does not exist"
         raise UserError(f"{option}: data folder {path} {what}; give a directory of images")
 
 
-def check_output(path: str) -> None:
+def check_output(path: str, option: str = "--out") -> None:
     """Refuse an output directory that cannot be made or written; nothing is made yet.
 
     Raises:
         UserError: Naming the mend.
     """
+    user_path(path, option)
     place = Path(path)
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -95,4 +95,4 @@ def check_output(path: str) -> None:
         reason = f"{place} is not writable"
     else:
         return
-    raise UserError(f"cannot write to --out {path}: {reason}; name a directory of yours")
+    raise UserError(f"cannot write to {option} {path}: {reason}; name a directory of yours")

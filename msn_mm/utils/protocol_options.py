@@ -11,6 +11,7 @@ from typing import Any
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.early_checks import check_config, check_output
+from msn_mm.utils.paths import user_path
 
 NO_CHECKPOINT = "none"
 _NO_CHECKPOINT = f"give a file, or '{NO_CHECKPOINT}' for the weights that the config builds"
@@ -92,6 +93,8 @@ def check_rows(args: Any) -> None:
             check_checkpoint(checkpoint, _NO_CHECKPOINT)
     if args.out is not None:
         check_output(args.out)
+    if getattr(args, "cache", None) is not None:
+        user_path(args.cache, "--cache")
 
 
 def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:

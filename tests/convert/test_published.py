@@ -185,7 +185,7 @@ def test_an_encoder_has_the_published_weights(tmp_path: Path) -> None:
         (dict(source=None), "names no source"),
         (dict(format="mocov3_resnet"), "known here"),
         (dict(format="jax"), "no checkpoint format 'jax'"),
-        (dict(arch=dict(padding="odd")), "padding 'odd'"),
+        (dict(arch=dict(padding="odd")), "padding is 'odd'; give one of symmetric, same"),
     ],
 )
 def test_errors_are_one_line(change: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_errors_are_one_line(change: Callable[[Names], Any], words: str) -> None
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(UserError, match="arch has no 'heads' for a ResNet"):
         read(small().state_dict(), heads=3)
-    with pytest.raises(UserError, match="padding 'valid' of PlainResNet"):
+    with pytest.raises(UserError, match="padding is 'valid'; give one of symmetric, same"):
         read(small().state_dict(), padding="valid")
 
 

@@ -181,7 +181,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr("msn_mm.convert.files.save_file", fail)
     for name, to in (("a.safetensors", "msn_mm"), ("b", "hf")):
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserError, match="cannot be written: no space"):
             write(first, tmp_path / name, to)
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
     assert target.read_text() == "mine"

@@ -16,6 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from msn_mm.convert.plain import is_vit_value
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
 from msn_mm.models.ops.position import Grid, Resampling, resample_positions
@@ -63,6 +64,11 @@ class MaskedViT(nn.Module):
         **vit_args: Any,
     ) -> None:
         super().__init__()
+        told: dict[str, Any] = dict(img_size=img_size, patch_size=patch_size, in_chans=in_chans)
+        told |= dict(name=name, norm_eps=norm_eps, drop_path_rate=drop_path_rate, **vit_args)
+        for key, value in told.items():
+            if not (is_vit_value(key, value) or callable(value)):
+                raise UserError(f"the backbone's {key} is {value!r:.60}, which a ViT cannot have")
         if resampling not in get_args(Resampling):
             known = ", ".join(get_args(Resampling))
             raise UserError(f"the backbone's resampling is '{resampling}'; there are {known}")
@@ -254,6 +260,9 @@ def _build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
         with torch.device("meta"):
             _check_can_drop(name, entry(pretrained=False))
         raise UserError(f"timm's '{name}' does not take these arguments: {error}") from None
+    except (ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"timm's '{name}' cannot be built by these arguments: {text}") from error
     except AssertionError as error:
         raise UserError(f"the sizes of backbone '{name}' do not fit: {error}") from None
     _check_can_drop(name, vit)
