@@ -16,16 +16,18 @@ from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.config_check import check_top_keys, check_values, config_mistakes, merge_options
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
-from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
-from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
-from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.log_files import keep_logging
-from msn_mm.engine.loops import ExactEpochLoop
 from msn_mm.engine.restart import settle_resume
+from msn_mm.engine.run_parts import (
+    use_amp,
+    use_exact_loop,
+    use_safe_checkpoints,
+    use_starting_weights,
+    use_stop_signals,
+)
 from msn_mm.engine.schedule_ends import check_schedules
 from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
-from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.checkpoint_options import AUTO
 from msn_mm.utils.config_files import resolve_config_path
 from msn_mm.utils.lost_process import telling_lost_process
@@ -173,7 +175,7 @@ def build_runner(
         )
         check_schedules(cfg)
     if amp:
-        _use_amp(cfg)
+        use_amp(cfg)
     notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
@@ -182,7 +184,7 @@ def build_runner(
         if deterministic:
             randomness["deterministic"] = True
         cfg.randomness = ConfigDict(randomness)
-    _use_safe_checkpoints(cfg)
+    use_safe_checkpoints(cfg)
     if resume and load_from is not None:
         raise UserError("--load-from starts a training and --resume goes on with one: give one")
     if load_from is not None:
@@ -197,11 +199,11 @@ def build_runner(
     start = None if cfg.get("resume") else cfg.get("load_from")
     checkpoint, said = settle_resume(cfg.work_dir, resume, start)
     notes += said
-    _use_exact_loop(cfg)
-    _use_stop_signals(cfg)
+    use_exact_loop(cfg)
+    use_stop_signals(cfg)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)
-    _use_starting_weights(cfg, reading)
+    use_starting_weights(cfg, reading)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
     number = next(_RUNNERS_BUILT)
@@ -231,64 +233,3 @@ def train(runner: Runner) -> None:
         )
     with config_mistakes(), telling_lost_process(runner.rank, runner.world_size):
         runner.train()
-
-
-def _use_amp(cfg: Config) -> None:
-    wrapper = cfg.get("optim_wrapper")
-    if wrapper is None:
-        raise UserError("--amp: the config trains nothing (no optim_wrapper)")
-    kind = wrapper.get("type", "OptimWrapper")
-    if kind not in ("GroupOptimWrapper", "AmpGroupOptimWrapper"):
-        raise UserError(
-            f"--amp works with optim_wrapper.type='GroupOptimWrapper', the config has '{kind}'"
-        )
-    wrapper["type"] = "AmpGroupOptimWrapper"
-
-
-def _use_safe_checkpoints(cfg: Config) -> None:
-    """Put the crash-safe checkpoint hook where MMEngine would put its own."""
-    hooks = ConfigDict(cfg.get("default_hooks") or {})
-    checkpoint = ConfigDict(hooks.get("checkpoint") or {"interval": 1})
-    if "checkpoint" in hooks and hooks["checkpoint"] is None:
-        return
-    if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
-        checkpoint["type"] = SafeCheckpointHook.__name__
-    hooks["checkpoint"] = checkpoint
-    cfg.default_hooks = hooks
-
-
-def _use_stop_signals(cfg: Config) -> None:
-    """Save and stop when a scheduler asks, unless the config says how or switches it off."""
-    hooks = ConfigDict(cfg.get("default_hooks") or {})
-    hooks.setdefault("stop_signal", ConfigDict(type=StopSignalHook.__name__))
-    cfg.default_hooks = hooks
-
-
-def _use_exact_loop(cfg: Config) -> None:
-    """Train epochs by the loop that resumes anywhere, unless the config names another."""
-    loop = cfg.get("train_cfg")
-    if loop is not None and "type" not in loop and loop.get("by_epoch", True):
-        loop.pop("by_epoch", None)
-        loop["type"] = ExactEpochLoop.__name__
-
-
-def _use_starting_weights(cfg: Config, reading: Mapping[str, Any]) -> None:
-    """Let a checkpoint of any format be what a training starts from.
-
-    Args:
-        cfg: changed in place.
-        reading: settings of the hook from the command line, which count more
-            than those that the config gives it.
-    """
-    source = cfg.get("load_from")
-    if source is None or cfg.get("resume") or cfg.get("optim_wrapper") is None:
-        return
-    check_checkpoint(source)  # a wrong path is told before data and model are built
-    name = StartingWeightsHook.__name__
-    hooks = list(cfg.get("custom_hooks") or [])
-    own = [hook for hook in hooks if hook.get("type") == name]
-    if not own:
-        own = [ConfigDict(type=name)]
-        hooks += own
-    own[0].update(reading)
-    cfg.custom_hooks = hooks
