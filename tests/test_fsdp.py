@@ -181,18 +181,21 @@ def assert_same_state(a: Path, b: Path) -> None:
 
 
 def test_checkpoints_with_and_without_shards_load_in_each_other(tmp_path: Path) -> None:
-    one, two, back = (tmp_path / name for name in ("one", "two", "back"))
+    one, two, copied, back = (tmp_path / name for name in ("one", "two", "copies", "back"))
     alone = run_tiny(str(one), "none", "FullyShardedModel", None)
     assert alone["kind"] == "MSN"
     started = str(one / "epoch_1.pth")
     # The same epoch with shards and without, from the same file.
     runs = [
         (str(two), "pytorch", "FullyShardedModel", started),
-        (str(tmp_path / "copies"), "pytorch", None, started),
+        (str(copied), "pytorch", None, started),
         (str(tmp_path / "amp"), "pytorch", "FullyShardedModel", started, True),
         (str(tmp_path / "amp_copies"), "pytorch", None, started, True),
+        # Each goes on from what the other wrote.
+        (str(tmp_path / "sharded"), "pytorch", "FullyShardedModel", str(copied / "epoch_2.pth")),
+        (str(tmp_path / "copied"), "pytorch", None, str(two / "epoch_2.pth")),
     ]
-    for sharded, copies, amp, amp_copies in on_two(run_tiny, *runs, folder=tmp_path):
+    for sharded, copies, amp, amp_copies, *_ in on_two(run_tiny, *runs, folder=tmp_path):
         assert sharded["kind"] == "FullyShardedModel"
         assert copies["kind"] == "MMDistributedDataParallel"
         assert len(sharded["losses"]) == 4
@@ -203,6 +206,8 @@ def test_checkpoints_with_and_without_shards_load_in_each_other(tmp_path: Path) 
         assert amp["losses"] != pytest.approx(copies["losses"], rel=1e-5)
         assert amp["losses"] == pytest.approx(amp_copies["losses"], rel=1e-4)
     assert_same_state(one / "epoch_1.pth", two / "loaded.pth")
+    assert_same_state(copied / "epoch_2.pth", tmp_path / "sharded" / "loaded.pth")
+    assert_same_state(two / "epoch_2.pth", tmp_path / "copied" / "loaded.pth")
     # And one process goes on from the shards' file.
     run_tiny(str(back), "none", None, str(two / "epoch_2.pth"))
     assert_same_state(two / "epoch_2.pth", back / "loaded.pth")
