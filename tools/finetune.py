@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
-from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import not_negative
+from msn_mm.utils.training_options import add_training_options, check_resume
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -26,17 +24,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument("config", help="a config of a classifier: configs/finetune_*.py")
     parser.add_argument("checkpoint", help="what to start from, in any known format")
     add_out(parser, "work_dirs/<config name>")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="PATH",
-        help="go on from PATH, or from the newest whole checkpoint in the directory",
-    )
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
+    add_training_options(parser)
     add_cfg_options(parser)
     return parser.parse_args(argv)
 
@@ -45,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     check_paths(args.config, args.checkpoint, args.out)
-    if isinstance(args.resume, str) and not user_path(args.resume, "--resume").exists():
-        raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
+    check_resume(args.resume)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import build_runner, load_config, train
     from msn_mm.engine.optim.layer_decay import layer_rates

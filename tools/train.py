@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.checkpoint_options import add_reading_options
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
-from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import not_negative, positive
+from msn_mm.utils.protocol_options import positive
+from msn_mm.utils.training_options import add_training_options, check_resume
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -25,23 +24,13 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "--work-dir", metavar="DIR", help="the same as --out, by the name MMEngine's users know"
     )
     add_out(parser, "work_dirs/<config name>")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="PATH",
-        help="go on from PATH, or from the newest whole checkpoint in the directory",
-    )
+    add_training_options(parser)
     parser.add_argument(
         "--load-from",
         metavar="SRC",
         help="start from a checkpoint of any known format: a file, a directory or an address",
     )
     add_reading_options(parser)
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
     parser.add_argument(
         "--deterministic", action="store_true", help="deterministic algorithms, slower on a GPU"
     )
@@ -71,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
     check_paths(args.config, out=args.out or args.work_dir)
-    if isinstance(args.resume, str) and not user_path(args.resume, "--resume").exists():
-        raise UserError(f"--resume: no checkpoint at '{args.resume}'; check the path")
+    check_resume(args.resume)
     if args.load_from is not None:
         check_checkpoint(args.load_from)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
