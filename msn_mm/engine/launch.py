@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.config_check import check_top_keys, check_values, config_mistakes, merge_options
+from msn_mm.engine.config_parts import keep_settings
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
@@ -58,6 +59,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         raise UserError(f"cannot read config {path}{line}: {type(error).__name__}: {reason}") from (
             error
         )
+    keep_settings(cfg)
     check_top_keys(cfg)
     options = dict(cfg_options or {})
     merge_options(cfg, options)
