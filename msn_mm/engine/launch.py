@@ -14,7 +14,6 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.config_check import check_top_keys, check_values, config_mistakes, merge_options
-from msn_mm.engine.config_parts import keep_settings
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
@@ -59,7 +58,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         raise UserError(f"cannot read config {path}{line}: {type(error).__name__}: {reason}") from (
             error
         )
-    keep_settings(cfg)
+    _drop_lent_names(cfg)
     check_top_keys(cfg)
     options = dict(cfg_options or {})
     merge_options(cfg, options)
@@ -70,6 +69,17 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     # evaluation data whose place the user named stays there
     merge_options(cfg, {key: options[key] for key in options if key.startswith(_EVALUATION)})
     return cfg
+
+
+def _drop_lent_names(cfg: Config) -> None:
+    """Drop top-level names with a leading underscore, which one file lends to another.
+
+    A file under ``configs/_base_`` defines them for those that inherit it
+    (``backbone=_base_._digits_vit``). Nothing reads them in the whole config, so
+    an option that set one would change nothing.
+    """
+    for key in [key for key in cfg if key.startswith("_")]:
+        cfg.pop(key)
 
 
 def _hand_on_data_root(cfg: Config) -> None:
