@@ -5,11 +5,13 @@ from msn_mm.models.classifiers.trunk_classifier import TrunkClassifier
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.linear_probe import LinearProbe
+from msn_mm.models.methods.mae import MAE
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
+    "MAE",
     "MSN",
     "LinearProbe",
     "MSNHead",
