@@ -8,12 +8,14 @@ from msn_mm.models.losses.dino_loss import DINOLoss
 from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.dino import DINO
 from msn_mm.models.methods.linear_probe import LinearProbe
+from msn_mm.models.methods.mae import MAE
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
     "DINO",
+    "MAE",
     "MSN",
     "DINOHead",
     "DINOLoss",
