@@ -4,12 +4,16 @@ from msn_mm.models.backbones.raw_pixels import RawPixels
 from msn_mm.models.classifiers.trunk_classifier import TrunkClassifier
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.msn_loss import MSNLoss
+from msn_mm.models.methods.byol import BYOL
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.msn import MSN
+from msn_mm.models.methods.simclr import SimCLR
+from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
+    "BYOL",
     "MSN",
     "LinearProbe",
     "MSNHead",
@@ -19,5 +23,7 @@ __all__ = [
     "MultiViewPreprocessor",
     "PlainResNet",
     "RawPixels",
+    "SimCLR",
+    "SyncBatchNorm",
     "TrunkClassifier",
 ]
