@@ -6,6 +6,7 @@ from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.byol import BYOL
 from msn_mm.models.methods.linear_probe import LinearProbe
+from msn_mm.models.methods.mae import MAE
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.methods.simclr import SimCLR
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
@@ -14,6 +15,7 @@ from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
     "BYOL",
+    "MAE",
     "MSN",
     "LinearProbe",
     "MSNHead",
