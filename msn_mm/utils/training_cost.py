@@ -12,9 +12,8 @@ import torch
 from mmengine.config import Config
 
 from msn_mm.engine.batch import BatchPlan
+from msn_mm.models.methods.base import PretrainingMethod, ViewUse
 from msn_mm.utils.vit_cost import BFLOAT, FLOAT, ViTShape, linear_saved_bytes
-
-TARGET = "target"
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,9 @@ class View:
         size: side in pixels.
         num: views of this group.
         patches: patches of one view, before any is dropped.
-        tokens: tokens that enter the blocks, CLS included.
+        tokens: tokens that enter the trained network's blocks, CLS included.
+        trained: whether a network with gradients reads it.
+        target: whether a target network, which takes none, reads it too, whole.
     """
 
     name: str
@@ -34,11 +35,14 @@ class View:
     num: int
     patches: int
     tokens: int
+    trained: bool = True
+    target: bool = False
+    prefix: int = 1
 
     @property
-    def is_target(self) -> bool:
-        """Whether the target network reads it, which takes no gradient."""
-        return self.name == TARGET
+    def whole(self) -> int:
+        """Tokens of the view when no patch is dropped."""
+        return self.patches + self.prefix
 
 
 @dataclass(frozen=True)
@@ -71,29 +75,33 @@ def read_views(cfg: Config, model: Any) -> list[View]:
     groups = transform.get("views") or {}
     if not groups and transform.get("size") is not None:  # one labelled view
         groups = {"image": {"size": transform["size"]}}
-    ratios = getattr(model, "mask_ratio", {})
     views = []
     for name, view in groups.items():
         size = int(view["size"])
-        tokens = model.backbone.num_tokens(size, ratios.get(name, 0.0))
+        use = model.view_use(name) if isinstance(model, PretrainingMethod) else ViewUse()
+        tokens = model.backbone.num_tokens(size, use.mask_ratio)
         prefix = int(model.backbone.vit.num_prefix_tokens)
         patches = model.backbone.num_tokens(size, 0.0) - prefix
-        views.append(View(name, size, int(view.get("num", 1)), patches, tokens))
+        num = int(view.get("num", 1))
+        views.append(View(name, size, num, patches, tokens, use.trained, use.target, prefix))
     return views
 
 
 def train_flops(
     shape: ViTShape, views: list[View], head_flops: int, checkpointing: bool = False
 ) -> int:
-    """Return the FLOPs of one source image: target forward, other views forward and backward.
+    """Return the FLOPs of one source image: target forward, trained views forward and backward.
 
     The backward pass counts twice the forward pass (:meth:`ViTShape.backward_flops`).
     """
     total = 0
     for view in views:
-        once = shape.forward_flops(view.tokens, view.patches) + head_flops
-        if not view.is_target:
-            once += shape.backward_flops(view.tokens, view.patches, checkpointing) + 2 * head_flops
+        once = 0
+        if view.target:
+            once += shape.forward_flops(view.whole, view.patches) + head_flops
+        if view.trained:
+            once += shape.forward_flops(view.tokens, view.patches) + 3 * head_flops
+            once += shape.backward_flops(view.tokens, view.patches, checkpointing)
         total += view.num * once
     return total
 
@@ -106,14 +114,14 @@ def kept_bytes(
     amp: bool = False,
     checkpointing: bool = False,
 ) -> int:
-    """Return what the forward passes of all views but the target keep for ``images`` images."""
+    """Return what the forward passes with gradients keep for ``images`` images."""
     saved_head = linear_saved_bytes(head)
     return sum(
         images
         * view.num
         * (shape.saved_bytes(view.tokens, view.patches, amp, checkpointing) + saved_head)
         for view in views
-        if not view.is_target
+        if view.trained
     )
 
 

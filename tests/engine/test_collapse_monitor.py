@@ -8,7 +8,16 @@ from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook, Readi
 from msn_mm.errors import UserError
 from tests.helpers import run, tiny_digits
 
-HEALTHY = Reading(0.6, 0.98, 60, 64, 0.9, 20.0, 22.0)
+HEALTHY = Reading(
+    feature_std=0.9,
+    rank_me=20.0,
+    best_rank_me=22.0,
+    ce_over_ln_k=0.6,
+    mean_entropy=0.98,
+    prototypes_in_use=60,
+    num_prototypes=64,
+)
+WITHOUT_PROTOTYPES = Reading(feature_std=0.9, rank_me=20.0, best_rank_me=22.0)
 
 
 def warnings_of(work_dir):
@@ -19,6 +28,13 @@ def warnings_of(work_dir):
 
 def test_a_healthy_reading_has_no_troubles():
     assert diagnose(HEALTHY) == {}
+    assert diagnose(WITHOUT_PROTOTYPES) == {}
+
+
+def test_a_method_without_prototypes_is_told_of_its_representations_alone():
+    troubles = diagnose(WITHOUT_PROTOTYPES._replace(feature_std=0.001))
+    assert list(troubles) == ["constant representation"]
+    assert "me_max" not in troubles["constant representation"]
 
 
 @pytest.mark.parametrize(

@@ -21,25 +21,27 @@ from msn_mm.registry import HOOKS
 class Reading(NamedTuple):
     """What the monitor saw at one check, averaged over the window where noise matters."""
 
-    ce_over_ln_k: float
-    mean_entropy: float
-    prototypes_in_use: int
-    num_prototypes: int
     feature_std: float
     rank_me: float
     best_rank_me: float
+    # Of methods with prototypes only.
+    ce_over_ln_k: float | None = None
+    mean_entropy: float | None = None
+    prototypes_in_use: int | None = None
+    num_prototypes: int | None = None
 
 
 def diagnose(reading: Reading) -> dict[str, str]:
     """Return the troubles of a reading: name -> what it means and which knob to turn."""
     troubles = {}
-    if reading.ce_over_ln_k > 0.98:
+    or_entropy = "" if reading.mean_entropy is None else " or raise loss.me_max_weight"
+    if reading.ce_over_ln_k is not None and reading.ce_over_ln_k > 0.98:
         troubles["uniform predictions"] = (
             f"the cross-entropy sits at ln K ({reading.ce_over_ln_k:.3f} of it): the anchors "
             "predict every prototype alike and nothing is learned. Lower the learning rate, "
             "lengthen the warm-up, or raise head.num_prototypes"
         )
-    if reading.mean_entropy < 0.5:
+    if reading.mean_entropy is not None and reading.mean_entropy < 0.5:
         troubles["few prototypes"] = (
             f"the mean prediction has {reading.mean_entropy:.2f} of the entropy ln K, with "
             f"{reading.prototypes_in_use} of {reading.num_prototypes} prototypes in use. Raise "
@@ -48,8 +50,8 @@ def diagnose(reading: Reading) -> dict[str, str]:
     if reading.feature_std < 0.02 or reading.rank_me < 1.5:
         troubles["constant representation"] = (
             f"all images get nearly the same representation (spread {reading.feature_std:.3f}, "
-            f"effective rank {reading.rank_me:.1f}). Lower the learning rate or raise "
-            "loss.me_max_weight, and start again: a collapsed encoder rarely recovers"
+            f"effective rank {reading.rank_me:.1f}). Lower the learning rate{or_entropy}, and "
+            "start again: a collapsed encoder rarely recovers"
         )
     elif reading.rank_me < 0.25 * reading.best_rank_me:
         troubles["shrinking representation"] = (
@@ -67,11 +69,11 @@ def _is_finite(values: Tensor) -> bool:
 class CollapseMonitorHook(Hook):
     """Log how spread out predictions and representations are, and warn of collapse.
 
-    Every ``interval`` iterations it logs ``prototypes_in_use`` (mean prediction
-    of at least a tenth of 1/K), ``feature_std`` and ``rank_me`` (effective rank,
-    arXiv 2210.02885) of the target's representations, over the last
-    ``window`` batches of this process; the entropy of the mean prediction, the
-    cross-entropy over ln K and the targets' confidence are logged by the model
+    Every ``interval`` iterations it logs ``feature_std`` and ``rank_me`` (effective
+    rank, arXiv 2210.02885) of the representations in the model's ``diagnostics``
+    (:class:`~msn_mm.models.methods.base.PretrainingMethod`) and, of a method with
+    prototypes, ``prototypes_in_use`` (mean prediction of at least a tenth of 1/K),
+    over the last ``window`` batches of this process; what is cheap, a model logs
     at every step. A trouble is announced when two checks in a row show it, and
     again whenever it comes back. Appendix D of arXiv 2204.07141 tells why MSN
     should not collapse; in practice a learning rate that is too high still does it.
@@ -133,7 +135,6 @@ class CollapseMonitorHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         seen = dict(model.diagnostics)
         if outputs is not None:
-            seen["cross_entropy"] = outputs["loss_msn"].detach()
             seen["loss"] = outputs["loss"].detach()
         self._recent.append(seen)
         if until_check == 0:
@@ -152,22 +153,19 @@ class CollapseMonitorHook(Hook):
                 "(--cfg-options optim_wrapper.clip_grad.max_norm=3.0)"
             )
         stack = {key: [seen[key] for seen in sound] for key in sound[-1]}
-        mean_prediction = torch.stack(stack["mean_prediction"]).mean(0)
         representations = torch.cat(stack["representations"])
-        ln_k = math.log(mean_prediction.numel())
         rank = rank_me(representations)
         self._best_rank = max(self._best_rank, rank)
         reading = Reading(
-            ce_over_ln_k=float(torch.stack(stack["cross_entropy"]).mean()) / ln_k,
-            mean_entropy=float(entropy(mean_prediction.clamp_min(1e-30).log())) / ln_k,
-            prototypes_in_use=prototypes_in_use(mean_prediction),
-            num_prototypes=mean_prediction.numel(),
             feature_std=feature_std(representations),
             rank_me=rank,
             best_rank_me=self._best_rank,
+            **_of_prototypes(stack),
         )
         for name in ("prototypes_in_use", "feature_std", "rank_me"):
-            runner.message_hub.update_scalar(f"train/{name}", getattr(reading, name))
+            value = getattr(reading, name)
+            if value is not None:
+                runner.message_hub.update_scalar(f"train/{name}", value)
         troubles = diagnose(reading)
         if runner.iter + 1 < self.grace * runner.max_iters:
             troubles.pop("uniform predictions", None)
@@ -175,3 +173,17 @@ class CollapseMonitorHook(Hook):
             runner.logger.warning(f"Collapse monitor, {name}: {troubles[name]}.")
         self.announced = (self.announced | self._previous) & troubles.keys()
         self._previous = set(troubles)
+
+
+def _of_prototypes(stack: Mapping[str, list[Tensor]]) -> dict[str, Any]:
+    """Return what a :class:`Reading` holds of the mean prediction; nothing where there is none."""
+    if "mean_prediction" not in stack:
+        return {}
+    mean_prediction = torch.stack(stack["mean_prediction"]).mean(0)
+    ln_k = math.log(mean_prediction.numel())
+    return {
+        "ce_over_ln_k": float(torch.stack(stack["cross_entropy"]).mean()) / ln_k,
+        "mean_entropy": float(entropy(mean_prediction.clamp_min(1e-30).log())) / ln_k,
+        "prototypes_in_use": prototypes_in_use(mean_prediction),
+        "num_prototypes": mean_prediction.numel(),
+    }

@@ -5,25 +5,21 @@ Legend: B images, V anchor views an image, D representation width, P projection 
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.methods.base import Views, ViewUse
+from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
-from msn_mm.models.ops.masking import random_keep
 from msn_mm.models.ops.statistics import batch_statistics
-from msn_mm.models.readout import represent
 from msn_mm.registry import MODELS
 
 TARGET = "target"
 
 
 @MODELS.register_module()
-class MSN(BaseModel):
+class MSN(SelfDistillation):
     """Match masked and focal anchor views to the whole target view.
 
     Args:
@@ -51,42 +47,16 @@ class MSN(BaseModel):
         shared_mask: bool = False,
         data_preprocessor: dict | None = None,
     ) -> None:
-        # Built here, from this project's registry: MMEngine's base class would ask
-        # its own, which knows our names only while a runner has set the scope.
-        super().__init__(
-            data_preprocessor=None if data_preprocessor is None else MODELS.build(data_preprocessor)
-        )
-        self.mask_ratio = dict(mask_ratio or {})
-        if self.mask_ratio.get(TARGET):
+        if (mask_ratio or {}).get(TARGET):
             raise UserError("model.mask_ratio names the target view: MSN's target is not masked")
-        self.shared_mask = shared_mask
-        for name, ratio in self.mask_ratio.items():
-            if not 0.0 <= ratio < 1.0:
-                raise UserError(f"model.mask_ratio.{name} is {ratio}; it must lie in [0, 1)")
-        self.backbone = MODELS.build(backbone)
-        width = getattr(self.backbone, "embed_dim", None)
-        if width is None or not hasattr(self.backbone, "num_tokens"):
-            raise UserError(
-                f"backbone {type(self.backbone).__name__} cannot drop tokens; "
-                "MSN needs type='MaskedViT' (any timm ViT by name)"
-            )
-        given = head.get("in_dim", width)
-        if given != width:
-            raise UserError(
-                f"model.head.in_dim is {given} and the backbone's width is {width}; "
-                "leave in_dim out and it follows the backbone"
-            )
-        self.head = MODELS.build({**head, "in_dim": width})
+        super().__init__(backbone, head, mask_ratio, shared_mask, data_preprocessor)
         self.loss_module = MODELS.build(loss)
 
-        self.target_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
-        target_head = MODELS.build({**head, "in_dim": width, "num_prototypes": 0})
+    def build_target_head(self, head: dict) -> nn.Module:
+        """Return a projector of the target's own; the prototypes are the trained ones."""
+        target_head = MODELS.build({**head, "num_prototypes": 0})
         target_head.load_state_dict(self.head.state_dict(), strict=False)
-        self.target_head = target_head.requires_grad_(False)
-
-        self.diagnostics: dict[str, Tensor] = {}
-        # In the order of computation, to name what first was not finite.
-        self.magnitudes: dict[str, Tensor] = {}
+        return target_head
 
     def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """(source, target) modules whose parameters follow by moving average.
@@ -98,43 +68,13 @@ class MSN(BaseModel):
             (self.head.projector, self.target_head.projector),
         ]
 
-    def forward(
-        self, inputs: Any, data_samples: dict[str, Any] | None = None, mode: str = "tensor"
-    ) -> Any:
-        """Run the model.
+    def view_use(self, name: str) -> ViewUse:
+        """Tell what a step does with the views of a group."""
+        if name == TARGET:
+            return ViewUse(trained=False, target=True)
+        return ViewUse(mask_ratio=self.mask_ratio.get(name, 0.0))
 
-        Args:
-            inputs: In mode ``"loss"`` the views by name, each a dict with
-                ``images`` ``(V * B, C, S, S)`` and ``key`` ``(V * B,)``; else
-                images ``(B, C, H, W)``, normalised.
-            data_samples: What collate gave beside the images.
-            mode: ``"loss"``: dict of losses; ``"tensor"``: ``(B, D)`` features of
-                the target trunk; ``"predict"``: a dict for each image with
-                ``feature`` ``(D,)``, ``label`` and ``support``.
-        """
-        if mode == "loss":
-            return self.loss(inputs)
-        features = self.extract_features(inputs)
-        if mode == "tensor":
-            return features
-        if mode == "predict":
-            samples = data_samples or {}
-            return [
-                {"feature": feature, "label": int(label), "support": bool(support)}
-                for feature, label, support in zip(
-                    features, samples["label"], samples["support"], strict=True
-                )
-            ]
-        raise ValueError(f"mode is '{mode}'; it must be 'loss', 'tensor' or 'predict'")
-
-    def extract_features(self, images: Tensor, mask_ratio: float = 0.0) -> Tensor:
-        """Represent images by the target trunk: CLS of the last block, before the final norm.
-
-        ``(B, C, H, W)`` -> ``(B, D)``. Source: appendix C.1 and C.2.
-        """
-        return represent(self.target_backbone, images, mask_ratio=mask_ratio)
-
-    def loss(self, inputs: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, inputs: Views) -> dict[str, Tensor]:
         """Compute the losses of a training batch, and statistics for the log.
 
         Batch norm of the heads runs over one view name at a time: views of
@@ -145,12 +85,9 @@ class MSN(BaseModel):
                 "MSN needs a view named 'target' and at least one other view; "
                 f"the data gives {sorted(inputs)}"
             )
-        with torch.no_grad():
-            representations, targets = self._encode(
-                inputs[TARGET], 0.0, self.target_backbone, self.target_head
-            )
+        representations, targets = self.encode(inputs[TARGET], target=True)
         encoded = [
-            self._encode(view, self.mask_ratio.get(name, 0.0), self.backbone, self.head)
+            self.encode(view, self.mask_ratio.get(name, 0.0))
             for name, view in inputs.items()
             if name != TARGET
         ]
@@ -159,7 +96,7 @@ class MSN(BaseModel):
         self.diagnostics = {
             "representations": representations.detach(),
             "mean_prediction": terms.log_mean_prediction.detach().exp(),
-            "targets": terms.targets,
+            "cross_entropy": terms.cross_entropy.detach(),
         }
         self.magnitudes = {
             "the views": magnitude(*(view["images"] for view in inputs.values())),
@@ -173,16 +110,3 @@ class MSN(BaseModel):
             **self.loss_module.weigh(terms),
             **batch_statistics(terms.cross_entropy, terms.log_mean_prediction, terms.targets),
         }
-
-    def _encode(
-        self, view: dict[str, Tensor], mask_ratio: float, backbone: nn.Module, head: nn.Module
-    ) -> tuple[Tensor, Tensor]:
-        """One view group -> representations ``(V * B, D)`` and projections ``(V * B, P)``."""
-        images, keys = view["images"], view["key"]
-        keep: Tensor | None = None
-        if self.shared_mask and mask_ratio > 0.0:
-            rows, columns = self.backbone.grid_of(*images.shape[-2:])
-            keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
-            keep = keep.expand(len(images), -1)
-        z = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
-        return z, head(z)

@@ -1,0 +1,109 @@
+"""What every pre-training method is to the rest of the package.
+
+Legend: B images, V views of a group, C channels, S side, D representation width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from msn_mm.models.readout import represent, trunk_of
+from msn_mm.registry import MODELS
+
+Views = dict[str, dict[str, Tensor]]
+
+
+class ViewUse(NamedTuple):
+    """What a training step does with each view of a group; predictions of cost read it."""
+
+    trained: bool = True
+    """Whether a network with gradients encodes it."""
+    target: bool = False
+    """Whether a target network, without gradients, encodes it too."""
+    mask_ratio: float = 0.0
+    """Share of its patches that the trained network never sees."""
+
+
+class PretrainingMethod(BaseModel):
+    """Views in, losses out; a trunk to read representations from.
+
+    A method builds its networks, fills ``diagnostics`` and ``magnitudes`` and
+    returns its losses. All else is here or elsewhere: the modes of MMEngine's
+    runner and metrics here, the views in the data set and its preprocessor, the
+    moving average in :class:`~msn_mm.engine.hooks.ema_hook.EMAHook` for a method
+    with ``ema_pairs()``.
+
+    The evaluated trunk is ``target_backbone`` where a method has one, else
+    ``backbone`` (:func:`~msn_mm.models.readout.trunk_of`). A method whose paper
+    evaluates the online network keeps its moving average under another name.
+
+    Args:
+        data_preprocessor: Config of the preprocessor.
+
+    Attributes:
+        diagnostics: Of the last step, for the collapse monitor:
+            ``representations`` ``(B, D)`` and, of methods with prototypes,
+            ``mean_prediction`` ``(K,)`` and ``cross_entropy``, a scalar; no gradients.
+        magnitudes: Of the last step, name -> scalar, in the order of computation:
+            the first that is not finite names what went wrong.
+    """
+
+    def __init__(self, data_preprocessor: dict | None = None) -> None:
+        # Built here, from this project's registry: MMEngine's base class would ask
+        # its own, which knows our names only while a runner has set the scope.
+        super().__init__(
+            data_preprocessor=None if data_preprocessor is None else MODELS.build(data_preprocessor)
+        )
+        self.diagnostics: dict[str, Tensor] = {}
+        self.magnitudes: dict[str, Tensor] = {}
+
+    def forward(
+        self, inputs: Any, data_samples: dict[str, Any] | None = None, mode: str = "tensor"
+    ) -> Any:
+        """Run the model.
+
+        Args:
+            inputs: In mode ``"loss"`` the views by name, each a dict with
+                ``images`` ``(V * B, C, S, S)`` and ``key`` ``(V * B,)``; else
+                images ``(B, C, H, W)``, normalised.
+            data_samples: What collate gave beside the images.
+            mode: ``"loss"``: dict of losses; ``"tensor"``: ``(B, D)`` features of
+                the trunk; ``"predict"``: a dict for each image with
+                ``feature`` ``(D,)``, ``label`` and ``support``.
+        """
+        if mode == "loss":
+            return self.loss(inputs)
+        features = self.extract_features(inputs)
+        if mode == "tensor":
+            return features
+        if mode == "predict":
+            samples = data_samples or {}
+            return [
+                {"feature": feature, "label": int(label), "support": bool(support)}
+                for feature, label, support in zip(
+                    features, samples["label"], samples["support"], strict=True
+                )
+            ]
+        raise ValueError(f"mode is '{mode}'; it must be 'loss', 'tensor' or 'predict'")
+
+    def extract_features(self, images: Tensor, mask_ratio: float = 0.0) -> Tensor:
+        """Represent images by the trunk: of a ViT, CLS of the last block before the final norm.
+
+        ``(B, C, H, W)`` -> ``(B, D)``. Source: arXiv 2204.07141, appendix C.1 and C.2.
+        """
+        return represent(trunk_of(self), images, mask_ratio=mask_ratio)
+
+    @abstractmethod
+    def loss(self, inputs: Views) -> dict[str, Tensor]:
+        """Compute the losses of a training batch, and statistics for the log.
+
+        What is named ``loss...`` is summed and minimised; the rest is logged.
+        """
+
+    def view_use(self, name: str) -> ViewUse:
+        """Tell what a step does with the views of a group."""
+        return ViewUse()

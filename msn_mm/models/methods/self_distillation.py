@@ -1,0 +1,101 @@
+"""Methods that learn from a moving average of themselves: MSN, DINO, iBOT.
+
+Legend: B images, V views of a group, D representation width, P width of the head's output.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msn_mm.errors import UserError
+from msn_mm.models.methods.base import PretrainingMethod
+from msn_mm.models.ops.masking import random_keep
+from msn_mm.registry import MODELS
+
+
+class SelfDistillation(PretrainingMethod):
+    """A trained network and head, and a target network and head that follow them.
+
+    Args:
+        backbone: Config of a backbone with ``embed_dim`` and
+            ``forward(images, mask_ratio=, keep=, keys=) -> (B, D)``.
+        head: Config of the head; its input width follows the backbone.
+        mask_ratio: Share of patches that the trained network drops from each
+            view, by the view's name; views that are not named stay whole. The
+            target network sees whole views.
+        shared_mask: One random mask for all images of a view on this process, as
+            in MSN's released code, instead of one an image.
+        data_preprocessor: Config of the preprocessor.
+
+    Raises:
+        UserError: If head and backbone do not fit, or the backbone cannot drop
+            tokens.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        mask_ratio: dict[str, float] | None = None,
+        shared_mask: bool = False,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor)
+        self.mask_ratio = dict(mask_ratio or {})
+        self.shared_mask = shared_mask
+        for name, ratio in self.mask_ratio.items():
+            if not 0.0 <= ratio < 1.0:
+                raise UserError(f"model.mask_ratio.{name} is {ratio}; it must lie in [0, 1)")
+        self.backbone = MODELS.build(backbone)
+        width = getattr(self.backbone, "embed_dim", None)
+        if width is None or not hasattr(self.backbone, "num_tokens"):
+            raise UserError(
+                f"backbone {type(self.backbone).__name__} cannot drop tokens; "
+                f"{type(self).__name__} needs type='MaskedViT' (any timm ViT by name)"
+            )
+        given = head.get("in_dim", width)
+        if given != width:
+            raise UserError(
+                f"model.head.in_dim is {given} and the backbone's width is {width}; "
+                "leave in_dim out and it follows the backbone"
+            )
+        head = {**head, "in_dim": width}
+        self.head = MODELS.build(head)
+        self.target_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
+        self.target_head = self.build_target_head(head).requires_grad_(False)
+
+    def build_target_head(self, head: dict) -> nn.Module:
+        """Return the target's head, equal to the trained one at the start."""
+        return copy.deepcopy(self.head)
+
+    def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(source, target) modules whose parameters follow by moving average.
+
+        Buffers do not: the target's batch norm keeps statistics of its own batches.
+        """
+        return [(self.backbone, self.target_backbone), (self.head, self.target_head)]
+
+    def encode(
+        self, view: dict[str, Tensor], mask_ratio: float = 0.0, target: bool = False
+    ) -> tuple[Tensor, Any]:
+        """One group of views -> representations ``(V * B, D)`` and what the head makes of them.
+
+        Args:
+            view: ``images`` ``(V * B, C, S, S)`` and ``key`` ``(V * B,)``.
+            mask_ratio: Share of patches to drop.
+            target: By the target network, without gradients.
+        """
+        images, keys = view["images"], view["key"]
+        backbone = self.target_backbone if target else self.backbone
+        keep: Tensor | None = None
+        if self.shared_mask and mask_ratio > 0.0:
+            rows, columns = self.backbone.grid_of(*images.shape[-2:])
+            keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
+            keep = keep.expand(len(images), -1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not target):
+            z = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
+            return z, (self.target_head if target else self.head)(z)
