@@ -5,6 +5,7 @@ from msn_mm.datasets.view_ops.blur import GaussianBlur
 from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale
 from msn_mm.datasets.view_ops.elastic import ElasticWarp
 from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
+from msn_mm.datasets.view_ops.solarize import Solarize
 
 __all__ = [
     "ColorJitter",
@@ -14,6 +15,7 @@ __all__ = [
     "HorizontalFlip",
     "Rotation",
     "Shear",
+    "Solarize",
     "ViewOp",
     "find_op",
 ]
