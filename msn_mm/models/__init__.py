@@ -6,10 +6,11 @@ from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.dino_loss import DINOLoss
 from msn_mm.models.losses.msn_loss import MSNLoss
-from msn_mm.models.methods.dino import DINO
 from msn_mm.models.methods.byol import BYOL
+from msn_mm.models.methods.dino import DINO
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.mae import MAE
+from msn_mm.models.methods.mocov3 import MoCoV3
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.methods.simclr import SimCLR
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
@@ -17,8 +18,8 @@ from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
-    "DINO",
     "BYOL",
+    "DINO",
     "MAE",
     "MSN",
     "DINOHead",
@@ -28,6 +29,7 @@ __all__ = [
     "MSNLoss",
     "MaskedViT",
     "MixingPreprocessor",
+    "MoCoV3",
     "MultiViewPreprocessor",
     "PlainResNet",
     "RawPixels",
