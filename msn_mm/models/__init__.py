@@ -5,8 +5,10 @@ from msn_mm.models.classifiers.trunk_classifier import TrunkClassifier
 from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.dino_loss import DINOLoss
+from msn_mm.models.losses.ibot_loss import IBOTLoss
 from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.dino import DINO
+from msn_mm.models.methods.ibot import IBOT
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.preprocessors.mixing import MixingPreprocessor
@@ -14,9 +16,11 @@ from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
     "DINO",
+    "IBOT",
     "MSN",
     "DINOHead",
     "DINOLoss",
+    "IBOTLoss",
     "LinearProbe",
     "MSNHead",
     "MSNLoss",
