@@ -8,7 +8,7 @@ _base_ = ["./_base_/dino.py", "./_base_/datasets/digits_unlabelled.py"]
 model = dict(
     data_preprocessor=_base_._digits_pixels,
     backbone=_base_._digits_vit,
-    head=dict(hidden_dim=256, bottleneck_dim=64, output_dim=128),
+    head=dict(hidden_dim=256, bottleneck_dim=64, output_dim=128, init_std=0.1),
 )
 train_dataloader = dict(
     dataset=dict(

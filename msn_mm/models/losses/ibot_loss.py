@@ -59,7 +59,7 @@ def patch_loss(
         scaled = exact(predictions) / temperature
         each = scaled.logsumexp(-1) - (target * scaled).sum(-1)
         counts = masks.sum(1, keepdim=True).clamp(min=1)
-        weights = (masks / counts).to(each.dtype)[masks]
+        weights = (masks.to(each.dtype) / counts)[masks]
         return (weights * each).sum() / len(masks)
 
 
