@@ -170,6 +170,20 @@ class MaskedViT(nn.Module):
         last = [self.vit.norm(x) if norm else x for x in outputs]
         return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
 
+    def tokens_before_last(self, images: Tensor) -> Tensor:
+        """Return what the last block is given, for a training of that block alone.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+
+        Returns:
+            ``(B, T, D)``: CLS, registers where there are any, and all patches.
+        """
+        x = self._embed(images, 0.0, None, None)
+        for block in self.vit.blocks[:-1]:
+            x = block(x)
+        return x
+
     def get_layer_depth(self, name: str, prefix: str = "") -> tuple[int, int]:
         """Return the layer of a parameter and the number of layers, for layer-wise decay.
 
