@@ -23,7 +23,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.keys import ReusableGenerator, SampleKey
-from msn_mm.datasets.view_ops import ViewOp, find_op
+from msn_mm.datasets.view_ops.base import ViewOp, find_op
 from msn_mm.registry import TRANSFORMS
 
 _TRIES = 10

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from msn_mm.datasets import MultiCrop, SampleKey
 from msn_mm.datasets.multi_crop import sample_crop
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
 OPS: list[dict[str, Any]] = [

@@ -1,0 +1,1 @@
+"""Many configs and seeds, trained by one budget and measured by one protocol."""
