@@ -4,6 +4,7 @@ from msn_mm.models.backbones.raw_pixels import RawPixels
 from msn_mm.models.classifiers.trunk_classifier import TrunkClassifier
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.msn_loss import MSNLoss
+from msn_mm.models.losses.pmsn_loss import PMSNLoss
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.preprocessors.mixing import MixingPreprocessor
@@ -17,6 +18,7 @@ __all__ = [
     "MaskedViT",
     "MixingPreprocessor",
     "MultiViewPreprocessor",
+    "PMSNLoss",
     "PlainResNet",
     "RawPixels",
     "TrunkClassifier",
