@@ -5,4 +5,4 @@
 Published (not measured here): 83.4 %.
 """
 
-_base_ = ["./_base_/finetune.py"]
+_base_ = ["./_base_/finetune.py", "./_base_/datasets/imagenet_finetune.py"]

@@ -5,7 +5,7 @@
 Published (not measured here): 99.0 %. Images are enlarged to 224 pixels, as DeiT does.
 """
 
-_base_ = ["./_base_/finetune_transfer.py"]
+_base_ = ["./_base_/finetune_transfer.py", "./_base_/datasets/imagenet_finetune.py"]
 
 data_root = "data/cifar10"
 model = dict(head=dict(num_classes=10))

@@ -5,7 +5,7 @@
 Published (not measured here): 72.1 %. configs/eval/inat18.py tells where to get the data.
 """
 
-_base_ = ["./_base_/finetune_transfer.py"]
+_base_ = ["./_base_/finetune_transfer.py", "./_base_/datasets/imagenet_finetune.py"]
 
 data_root = "data/inat18"
 model = dict(head=dict(num_classes=8142))

@@ -5,4 +5,4 @@
 Published (not measured here): 76.9 % top-1 (tables 3 and 4). Another encoder: model.encoder.config.
 """
 
-_base_ = ["./_base_/linear.py"]
+_base_ = ["./_base_/linear.py", "./_base_/datasets/imagenet_labelled.py"]

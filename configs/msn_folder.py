@@ -7,7 +7,7 @@ global_batch_size for another GPU, the learning rate follows. With fewer than
 100,000 images more epochs help more than a larger model.
 """
 
-_base_ = ["./_base_/msn_own_images.py"]
+_base_ = ["./_base_/msn.py", "./_base_/datasets/imagenet_msn.py"]
 
 data_root = "data/images"
 global_batch_size = 192

@@ -5,7 +5,11 @@
 Published (not measured here): 75.7 % with 1 % of ImageNet-1K's labels.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = [
+    "./_base_/msn.py",
+    "./_base_/datasets/imagenet_msn.py",
+    "./_base_/datasets/imagenet_lowshot.py",
+]
 
 model = dict(
     backbone=dict(name="vit_base_patch16_224", patch_size=4, checkpointing=True),

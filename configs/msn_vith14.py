@@ -6,7 +6,11 @@ Mask and epochs are those of configs/msn_vitl16.py, whose views have nearly as
 many patches; nobody has published a training of this size.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = [
+    "./_base_/msn.py",
+    "./_base_/datasets/imagenet_msn.py",
+    "./_base_/datasets/imagenet_lowshot.py",
+]
 
 model = dict(
     backbone=dict(name="vit_huge_patch14_224", checkpointing=True),

@@ -6,7 +6,11 @@ Published (not measured here): 57.1, 66.4 and 72.1 % with 1, 2 and 5 labels a
 class, 75.1 % with 1 % of ImageNet-1K's labels.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = [
+    "./_base_/msn.py",
+    "./_base_/datasets/imagenet_msn.py",
+    "./_base_/datasets/imagenet_lowshot.py",
+]
 
 model = dict(
     backbone=dict(name="vit_large_patch16_224", patch_size=7, checkpointing=True),

@@ -5,6 +5,10 @@
 Published (not measured here): 67.2 % with 1 % of ImageNet-1K's labels.
 """
 
-_base_ = ["./_base_/msn.py"]
+_base_ = [
+    "./_base_/msn.py",
+    "./_base_/datasets/imagenet_msn.py",
+    "./_base_/datasets/imagenet_lowshot.py",
+]
 
 model = dict(loss=dict(me_max_weight=5.0, sinkhorn_iterations=0))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from msn_mm.engine.batch import resolve_batch
@@ -83,6 +84,22 @@ def test_every_config_takes_a_step(name, tmp_path, monkeypatch):
     assert runner.iter == 1
     assert math.isfinite(losses[0]) and losses[0] > 0
     assert (tmp_path / "out" / "iter_1.pth").is_file()
+
+
+def hops(file: Path) -> int:
+    """Most files between a config and the end of what it inherits, counting itself out."""
+    bases = Config._get_base_files(str(file))
+    return max((1 + hops(file.parent / base) for base in bases), default=0)
+
+
+def test_parts_are_at_most_two_hops_away():
+    folder = config_directories()[0]
+    deep = {}
+    for file in folder.rglob("*.py"):
+        leaves = [b for b in Config._get_base_files(str(file)) if "_base_" not in b]
+        # A variation of another leaf lies one hop further.
+        deep[file.name] = hops(file) - bool(leaves and "_base_" not in file.parts)
+    assert max(deep.values()) == 2, deep
 
 
 def test_every_paper_config_is_listed():

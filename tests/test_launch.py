@@ -208,3 +208,18 @@ def test_slurm_is_read_as_torchrun_would_set_it(monkeypatch: pytest.MonkeyPatch)
         "MASTER_ADDR": "gpu01",
         "MASTER_PORT": str(20000 + 41234 % 20000),
     }
+
+
+def test_a_lent_name_is_no_setting_and_its_copies_change_alone(tmp_path: Path) -> None:
+    (tmp_path / "part.py").write_text("_part = dict(window=3, ops=[dict(p=0.5)])\n")
+    own = tmp_path / "own.py"
+    own.write_text("_base_ = ['part.py']\nenv_cfg = dict(one=_base_._part, two=_base_._part)\n")
+    cfg = load_config(own, {"env_cfg.one.window": 9})
+    assert list(cfg) == ["env_cfg"]
+    cfg.env_cfg.two.ops[0].p = 1.0
+    assert cfg.env_cfg.to_dict() == {
+        "one": {"window": 9, "ops": [{"p": 0.5}]},
+        "two": {"window": 3, "ops": [{"p": 1.0}]},
+    }
+    with pytest.raises(UserError, match="the config has no '_part'"):
+        load_config(own, {"_part.window": 9})

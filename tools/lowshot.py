@@ -6,17 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
+from msn_mm.utils.labelled_options import add_labelled_images, settle_labelled_images
 from msn_mm.utils.protocol_options import (
     add_classifier_options,
     add_extraction_options,
     add_rows,
-    add_splits,
     check_rows,
-    fraction,
     mask_ratio,
-    positive,
 )
 
 
@@ -28,31 +25,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "images, as in appendix C.2 of the paper; several checkpoints give one table.",
     )
     add_rows(parser)
-    labels = parser.add_argument_group("labelled images")
-    labels.add_argument(
-        "--images-per-class",
-        type=positive,
-        nargs="+",
-        default=None,
-        metavar="N",
-        help="labelled images a class (default: 1 2 5 when nothing else is asked for)",
-    )
-    labels.add_argument(
-        "--fraction",
-        type=fraction,
-        nargs="+",
-        default=[],
-        metavar="F",
-        help="share of every class's images, e.g. 0.01 for 1 %%",
-    )
-    labels.add_argument(
-        "--subset-file",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="the labelled images instead, one file name a line; each file is one split",
-    )
-    add_splits(labels, " and masks")
+    add_labelled_images(parser, " and masks")
     add_classifier_options(parser)
     parser.add_argument(
         "--mask-ratio",
@@ -66,13 +39,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     add_out(parser, "work_dirs/<config name>/lowshot")
     add_cfg_options(parser)
     args = parser.parse_args(argv)
-    given = [args.images_per_class is not None, bool(args.fraction), bool(args.subset_file)]
-    if args.subset_file and sum(given) > 1:
-        raise UserError(
-            "--subset-file names the labelled images; leave out --images-per-class and --fraction"
-        )
-    if not any(given):
-        args.images_per_class = [1, 2, 5]
+    settle_labelled_images(args)
     return args
 
 

@@ -1,19 +1,5 @@
-"""Linear evaluation on ImageNet as appendix C.3 describes it, of any frozen encoder."""
+"""Linear evaluation of any frozen encoder as appendix C.3 describes it; a leaf adds the data."""
 
-_base_ = [
-    "./datasets/imagenet_linear.py",
-    "./schedules/linear.py",
-    "./runtime/default.py",
-]
+_base_ = ["./models/linear_probe.py", "./schedules/linear.py", "./runtime/default.py"]
 
-model = dict(
-    type="LinearProbe",
-    encoder=dict(config="configs/msn_vits16.py", cfg_options=dict(), checkpoint=None),
-    num_classes=1000,
-    features=("cls1", "cls4", "cls1+avg", "cls4+avg"),
-    lr_scales=(0.1, 0.3, 1.0, 3.0, 10.0),
-    layer_norms=(False,),
-    norm=False,
-    amp=None,
-    image_size=224,
-)
+custom_hooks = [dict(type="ClassCountHook"), *_base_.custom_hooks]

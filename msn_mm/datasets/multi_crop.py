@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.keys import ReusableGenerator, SampleKey
-from msn_mm.datasets.view_ops import ViewOp, find_op
+from msn_mm.datasets.view_ops.base import ViewOp, find_op
 from msn_mm.registry import TRANSFORMS
 
 _TRIES = 10
@@ -81,8 +81,12 @@ class View:
         ratio: Range of width / height of a crop.
         num: V, how many views; 0 leaves the group out.
         ops: View operations, in the order in which they are applied.
+<<<<<<< HEAD
         same_as: Name of a group that is described alike: this one then shows the
             very same pixels, and differs by what a model does with its own keys.
+=======
+        interpolation: ``bilinear`` or ``bicubic``, both antialiased.
+>>>>>>> main
 
     Raises:
         ValueError: If a number is impossible or an operation unknown.
@@ -93,7 +97,11 @@ class View:
     ratio: Sequence[float] = (3 / 4, 4 / 3)
     num: int = 1
     ops: Sequence[Mapping[str, Any]] = ()
+<<<<<<< HEAD
     same_as: str | None = None
+=======
+    interpolation: str = "bilinear"
+>>>>>>> main
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
@@ -104,6 +112,8 @@ class View:
             raise ValueError(f"scale must be 0 < low <= high <= 1, got {tuple(self.scale)}")
         if len(self.ratio) != 2 or not 0.0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio must be 0 < low <= high, got {tuple(self.ratio)}")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(f"interpolation must be bilinear or bicubic: {self.interpolation!r}")
         self.log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))
         self.named_ops: dict[str, ViewOp] = {}
         for cfg in self.ops:
@@ -145,7 +155,7 @@ class MultiCrop:
 
     Views are numbered through all groups in the order of the config; the number
     of a view, with (seed, epoch, index), is all that its randomness depends on.
-    Pixels are resampled bilinearly with antialiasing.
+    Pixels are resampled with antialiasing, bilinearly unless a view asks for bicubic.
 
     Args:
         views: For each group of views its name and the arguments of :class:`View`.
@@ -254,17 +264,24 @@ def _fast_group(
     for row, number in enumerate(numbers):
         rng = generator.at(key, number)
         top, left, h, w = sample_crop(rng, height, width, view.scale, view.log_ratio)
-        images[row] = _resize(source[..., top : top + h, left : left + w], view.size)
+        box = source[..., top : top + h, left : left + w]
+        images[row] = _resize(box, view.size, view.interpolation)
         for name, op in view.named_ops.items():
             params[name][row] = op.draw(rng)
     return {"images": images.numpy(), "params": params}
 
 
-def _resize(crop: Tensor, size: int) -> Tensor:
+def _resize(crop: Tensor, size: int, interpolation: str) -> Tensor:
     """Resample uint8 (1, C, H, W) to (C, size, size)."""
-    return F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True)[0]
+    return F.interpolate(crop, size=(size, size), mode=interpolation, antialias=True)[0]
 
 
 def _reference(view: View) -> Callable[[Image.Image], Image.Image]:
-    crop = v2.RandomResizedCrop(view.size, tuple(view.scale), tuple(view.ratio), antialias=True)
+    crop = v2.RandomResizedCrop(
+        view.size,
+        tuple(view.scale),
+        tuple(view.ratio),
+        interpolation=InterpolationMode(view.interpolation),
+        antialias=True,
+    )
     return v2.Compose([crop, *(op.reference() for op in view.named_ops.values())])

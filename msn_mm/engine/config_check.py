@@ -66,7 +66,7 @@ def check_top_keys(cfg: Config) -> None:
     """
     known = known_top_keys()
     for key in cfg:
-        if key in known or str(key).startswith("_"):
+        if key in known:
             continue
         near = difflib.get_close_matches(key, known - set(cfg), n=1, cutoff=_MISSPELT)
         if near:

@@ -58,6 +58,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         raise UserError(f"cannot read config {path}{line}: {type(error).__name__}: {reason}") from (
             error
         )
+    _drop_lent_names(cfg)
     check_top_keys(cfg)
     options = dict(cfg_options or {})
     merge_options(cfg, options)
@@ -68,6 +69,17 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     # evaluation data whose place the user named stays there
     merge_options(cfg, {key: options[key] for key in options if key.startswith(_EVALUATION)})
     return cfg
+
+
+def _drop_lent_names(cfg: Config) -> None:
+    """Drop top-level names with a leading underscore, which one file lends to another.
+
+    A file under ``configs/_base_`` defines them for those that inherit it
+    (``backbone=_base_._digits_vit``). Nothing reads them in the whole config, so
+    an option that set one would change nothing.
+    """
+    for key in [key for key in cfg if key.startswith("_")]:
+        cfg.pop(key)
 
 
 def _hand_on_data_root(cfg: Config) -> None:

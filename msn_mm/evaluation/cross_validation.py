@@ -6,14 +6,16 @@ with few labels has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msn_mm.evaluation.logistic_regression import RELEASED_LAMBD, SOLVER, fit_logistic_regression
+
+T = TypeVar("T", bound=Hashable)
 
 LAMBDAS = (0.00025, 0.0025, 0.008, 0.025, 0.08, 0.25, 0.8, 2.5, 8.0, 25.0)
 """The values tried by default: the released one and half decades above it. Below it one is
@@ -76,30 +78,64 @@ def choose_lambda(
     """
     if len(lambdas) == 0:
         raise ValueError("lambdas must name at least one value")
-    _, counts = np.unique(labels, return_counts=True)
-    if counts.min() == 1:
+
+    def held_out(
+        lambd: float, train: NDArray[np.bool_], asked: NDArray[np.bool_]
+    ) -> tuple[int, float]:
+        classifier = fit_logistic_regression(
+            features[train], labels[train], lambd, tol, max_epochs, seed=seed, solver=solver
+        )
+        right = classifier.ranks(features[asked], labels[asked]) == 0
+        return int(right.sum()), classifier.log_loss(features[asked], labels[asked])
+
+    tried = cross_validate(labels, lambdas, held_out, seed)
+    if tried is None:
         return Choice(RELEASED_LAMBD, False, {}, {})
-    fold = stratified_folds(labels, min(MAX_FOLDS, int(counts.min())), seed)
-    correct = {lambd: 0 for lambd in lambdas}
-    loss = {lambd: 0.0 for lambd in lambdas}
-    for number in range(int(fold.max()) + 1):
-        held_out = fold == number
-        train, asked = features[~held_out], features[held_out]
-        for lambd in correct:
-            classifier = fit_logistic_regression(
-                train, labels[~held_out], lambd, tol, max_epochs, seed=seed, solver=solver
-            )
-            right = classifier.ranks(asked, labels[held_out]) == 0
-            correct[lambd] += int(right.sum())
-            loss[lambd] += classifier.log_loss(asked, labels[held_out])
-    best = max(correct, key=lambda lambd: (correct[lambd], -loss[lambd], lambd))
+    best = max(tried, key=lambda lambd: (tried[lambd][0], -tried[lambd][1], lambd))
     n = len(labels)
     return Choice(
         best,
         True,
-        {lambd: 100.0 * hits / n for lambd, hits in correct.items()},
-        {lambd: total / n for lambd, total in loss.items()},
+        {lambd: 100.0 * hits / n for lambd, (hits, _) in tried.items()},
+        {lambd: total / n for lambd, (_, total) in tried.items()},
     )
+
+
+def cross_validate(
+    labels: NDArray[Any],
+    values: Sequence[T],
+    held_out: Callable[[T, NDArray[np.bool_], NDArray[np.bool_]], tuple[int, float]],
+    seed: int = 0,
+    max_folds: int = MAX_FOLDS,
+) -> dict[T, tuple[int, float]] | None:
+    """Try values of a setting, every image held out once.
+
+    Args:
+        labels: ``(n,)`` integers, of the labelled images alone.
+        values: What to try.
+        held_out: Learns with a value from the images of the first mask, and
+            returns of the second one's how many it has right, and their summed
+            cross-entropy.
+        seed: Seed of the folds.
+        max_folds: The folds are as many as the scarcest class has images, and
+            at most these.
+
+    Returns:
+        By value the right images of all n and their summed cross-entropy; ``None``
+        when some class has one image only, for that leaves none to learn from
+        or none to be asked.
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    if counts.min() == 1:
+        return None
+    fold = stratified_folds(labels, min(max_folds, int(counts.min())), seed)
+    found = {value: (0, 0.0) for value in values}
+    for number in range(int(fold.max()) + 1):
+        asked = fold == number
+        for value, (correct, loss) in found.items():
+            hits, more = held_out(value, ~asked, asked)
+            found[value] = (correct + hits, loss + more)
+    return found
 
 
 def stratified_folds(labels: NDArray[Any], folds: int, seed: int = 0) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.evaluation.normalisation import normalisation_of, pixel_scale, wants_bgr
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.classifiers.last_block import trunk_with_blocks
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
 from msn_mm.registry import MODELS, SCOPE
 
 __all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
+
+Read = Callable[[Tensor, "Tensor | None"], Tensor]
+"""From normalised images and their keys to what is wanted of the trunk."""
 
 # The number of images decides which kernels a CPU's libraries choose, and with
 # it the rounding. Always the same number, and a row depends on its image alone.
@@ -113,6 +117,32 @@ class FrozenEncoder:
         """
         if mask_ratio and keys is None:
             raise ValueError("mask_ratio without keys: one int64 an image")
+
+        def read(inputs: Tensor, keys: Tensor | None) -> Tensor:
+            return represent(self.trunk, inputs, self.readout, mask_ratio, keys)
+
+        rows = self._run(images, read, keys)
+        self.width = rows.shape[1]
+        return rows
+
+    @torch.inference_mode()
+    def tokens_before_last(self, images: Tensor) -> Tensor:
+        """Return what the trunk's last block is given, independent of the batch as features are.
+
+        Args:
+            images: uint8 ``(B, C, H, W)`` on the host.
+
+        Returns:
+            float32 ``(B, T, D)`` on the encoder's device.
+
+        Raises:
+            UserError: The trunk has no blocks that could be taken apart, or the
+                images do not fit it.
+        """
+        trunk = trunk_with_blocks(self.trunk)
+        return self._run(images, lambda inputs, _: trunk.tokens_before_last(inputs))
+
+    def _run(self, images: Tensor, read: Read, keys: Tensor | None = None) -> Tensor:
         if images.shape[1] != self.in_channels:
             raise UserError(
                 f"the images have {images.shape[1]} channel(s) and the encoder takes "
@@ -120,16 +150,14 @@ class FrozenEncoder:
             )
         size = _CPU_BATCH if self.device.type == "cpu" else max(1, len(images))
         with _in_eval_mode(self.trunk):
-            rows = torch.cat(
+            return torch.cat(
                 [
-                    self._encode(part, mask_ratio, None if keys is None else keys[start:][:size])
+                    self._encode(part, read, None if keys is None else keys[start:][:size])
                     for start, part in _parts(images, size)
                 ]
             )
-        self.width = rows.shape[1]
-        return rows
 
-    def _encode(self, images: Tensor, mask_ratio: float, keys: Tensor | None) -> Tensor:
+    def _encode(self, images: Tensor, read: Read, keys: Tensor | None) -> Tensor:
         wanted = len(images)
         if self.device.type == "cpu":
             images = _pad(images, _CPU_BATCH)
@@ -138,7 +166,7 @@ class FrozenEncoder:
         inputs = inputs.flip(1) if self._is_bgr else inputs
         keys = None if keys is None else keys.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            rows = represent(self.trunk, inputs, self.readout, mask_ratio, keys)
+            rows = read(inputs, keys)
         return rows[:wanted].float()
 
     def fingerprint(self) -> str:

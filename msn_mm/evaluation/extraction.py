@@ -143,7 +143,12 @@ def _encode(
     batches = [places[i : i + batch_size] for i in range(0, len(todo), batch_size)]
     mine = batches[rank::world]
     views: Iterator[Tensor] = iter(
-        _loader(encoder, images, [todo[batch].tolist() for batch in mine], workers)
+        view_loader(
+            _Views(images),
+            [todo[batch].tolist() for batch in mine],
+            workers,
+            encoder.device.type == "cuda",
+        )
     )
     begun, rounds = 0, _Rounds(batch_size * world)
     with Progress(len(todo), progress if rank == 0 else None) as shown:
@@ -244,15 +249,23 @@ class _Views(Dataset):
         return self.images[index]
 
 
-def _loader(
-    encoder: FrozenEncoder, images: EvaluationImages, batches: list[list[int]], workers: int
+def view_loader(
+    views: Dataset, batches: Sequence[list[int]], workers: int, pin_memory: bool = False
 ) -> DataLoader:
+    """Return a loader of given batches of uint8 views.
+
+    Args:
+        views: Gives ``(C, H, W)`` for an index or a key.
+        batches: What each batch holds.
+        workers: Data workers; 0 reads in the process itself.
+        pin_memory: Whether the batches go to a GPU.
+    """
     return DataLoader(
-        _Views(images),
+        views,
         batch_sampler=batches,
         num_workers=min(workers, len(batches)),
         collate_fn=_stack,
-        pin_memory=encoder.device.type == "cuda",
+        pin_memory=pin_memory,
         # A loader draws a seed for its workers; the global generator is not ours.
         generator=torch.Generator(),
     )

@@ -68,6 +68,10 @@ class ExtractionRun:
         """
         encoder = self.encoder(cfg, checkpoint)
         check_readout(encoder.trunk, self.readout, max(mask_ratios, default=0.0))
+        return self.by(encoder)
+
+    def by(self, encoder: FrozenEncoder) -> Encode:
+        """Return :func:`~msn_mm.evaluation.extraction.extract` for an encoder that is built."""
         return partial(
             extract,
             encoder,

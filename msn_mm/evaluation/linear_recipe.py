@@ -98,7 +98,9 @@ def _of_model(
     assert found is not None  # labelled_data has looked
     channels, height, width = data.query[0].shape
     side = min(height, width)
-    recipe = load_config(config_directories()[0] / "_base_" / "linear.py")
+    bases = config_directories()[0] / "_base_"
+    recipe = load_config(bases / "linear.py")
+    recipe.merge_from_dict(load_config(bases / "datasets" / "imagenet_labelled.py").to_dict())
     recipe.model.update(
         encoder=ConfigDict(
             config=str(resolve_config_path(config)),

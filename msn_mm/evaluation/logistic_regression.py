@@ -94,12 +94,7 @@ class LinearClassifier:
         columns = np.searchsorted(self.classes, labels)
         counts = np.empty(len(features), dtype=np.int64)
         for block, scores in self._blocks(features):
-            true = columns[block, None]
-            own = np.take_along_axis(scores, true, axis=1)
-            above = np.count_nonzero(scores > own, axis=1)
-            tied, which = np.nonzero(scores == own)
-            before = np.bincount(tied[which < true[tied, 0]], minlength=len(scores))
-            counts[block] = above + before
+            counts[block] = score_ranks(scores, columns[block])
         return counts
 
     def log_loss(self, features: NDArray[np.float64], labels: NDArray[Any]) -> float:
@@ -107,9 +102,7 @@ class LinearClassifier:
         columns = np.searchsorted(self.classes, labels)
         total = 0.0
         for block, scores in self._blocks(features):
-            scores -= scores.max(axis=1, keepdims=True)
-            own = np.take_along_axis(scores, columns[block, None], axis=1)[:, 0]
-            total += float((np.log(np.exp(scores).sum(axis=1)) - own).sum())
+            total += score_log_loss(scores, columns[block])
         return total
 
     def _blocks(self, features: NDArray[np.float64]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -117,6 +110,31 @@ class LinearClassifier:
         for start in range(0, len(features), rows):
             block = slice(start, start + rows)
             yield block, self.decision_function(features[block])
+
+
+def score_ranks(scores: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.int64]:
+    """Count the ``(n, K)`` scores above that of each row's true column.
+
+    Args:
+        scores: Finite class scores.
+        columns: ``(n,)`` true columns.
+
+    Returns:
+        ``(n,)``, 0 for a correct prediction. Of equal scores those of earlier
+        columns count as higher.
+    """
+    true = columns[:, None]
+    own = np.take_along_axis(scores, true, axis=1)
+    above = np.count_nonzero(scores > own, axis=1)
+    tied, which = np.nonzero(scores == own)
+    return above + np.bincount(tied[which < true[tied, 0]], minlength=len(scores))
+
+
+def score_log_loss(scores: NDArray[Any], columns: NDArray[Any]) -> float:
+    """Return the summed cross-entropy of ``(n, K)`` logits and ``(n,)`` true columns, in nats."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    own = np.take_along_axis(shifted, columns[:, None], axis=1)[:, 0]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - own).sum())
 
 
 def fit_logistic_regression(

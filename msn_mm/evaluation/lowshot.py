@@ -115,15 +115,13 @@ def evaluate_splits(
             )
             seconds = time.perf_counter() - started
             ranks = classifier.ranks(asked, query_labels)
-            one: dict[str, Any] = {"top1": _percent(ranks < 1)}
-            if len(classifier.classes) > 5:
-                one["top5"] = _percent(ranks < 5)
+            one: dict[str, Any] = accuracies(ranks, len(classifier.classes))
             one |= {"lambd": chosen, "lambd_from": source}
             one |= {"gap": classifier.gap, "images": len(subset), "seconds": seconds}
             for key, value in one.items():
                 values.setdefault(key, []).append(value)
             done += 1
-        metrics[column] = _summary(values)
+        metrics[column] = summarise(values)
     if progress is not None:
         progress(done, total)
     return metrics
@@ -200,7 +198,8 @@ def _regularisation(
     return choice.lambd, "cross-validation" if choice.cross_validated else "released"
 
 
-def _summary(values: Mapping[str, list[Any]]) -> dict[str, Any]:
+def summarise(values: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Put mean and sample standard deviation of ``top1`` and ``top5`` before their lists."""
     summary: dict[str, Any] = {}
     for key, each in values.items():
         if key in ("top1", "top5"):
@@ -208,6 +207,17 @@ def _summary(values: Mapping[str, list[Any]]) -> dict[str, Any]:
             summary[f"{key}_std"] = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
         summary[key] = each
     return summary
+
+
+def accuracies(ranks: NDArray[np.int64], classes: int) -> dict[str, float]:
+    """Return ``top1`` and, with more than five classes, ``top5``, in percent.
+
+    Args:
+        ranks: ``(m,)`` labels more likely than the true one.
+        classes: How many labels there are.
+    """
+    tops = {"top1": 1, "top5": 5} if classes > 5 else {"top1": 1}
+    return {name: _percent(ranks < top) for name, top in tops.items()}
 
 
 def _percent(right: NDArray[np.bool_]) -> float:

@@ -148,6 +148,23 @@ def represent(
     return output
 
 
+def encode_whole(trunk: nn.Module, images: Tensor, keys: Tensor | None = None) -> Tensor:
+    """Encode whole images by a trunk that is being trained.
+
+    A :class:`~msn_mm.models.MaskedViT` gives its CLS token after the final norm, and
+    its stochastic depth follows the keys; any other trunk what :func:`represent` reads.
+
+    Args:
+        trunk: The backbone.
+        images: ``(B, C, H, W)``, normalised.
+        keys: ``(B,)`` int64, one a view.
+
+    Returns:
+        ``(B, D)``.
+    """
+    return trunk(images, keys=keys) if can_mask(trunk) else represent(trunk, images)
+
+
 def _parameters(function: Any) -> set[str]:
     return set(inspect.signature(function).parameters) if callable(function) else set()
 

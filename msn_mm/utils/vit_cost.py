@@ -97,6 +97,7 @@ def linear_flops(module: nn.Module) -> int:
 def linear_saved_bytes(module: nn.Module) -> int:
     """Bytes that one row through such a stack keeps: each output thrice (batch norm, GELU, input).
 
-    Counted in fp32, in which batch norm and the loss run.
+    Counted in fp32, in which batch norm and the loss run. A column of lengths is no layer.
     """
-    return sum(3 * p.shape[0] * FLOAT for p in module.parameters() if p.ndim == 2)
+    layers = (p for p in module.parameters() if p.ndim == 2 and p.shape[1] > 1)
+    return sum(3 * p.shape[0] * FLOAT for p in layers)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
 from msn_mm.datasets import MultiCrop, SampleKey, multi_view_collate
 from msn_mm.datasets.multi_crop import sample_crop
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
 OPS: list[dict[str, Any]] = [
@@ -183,6 +184,21 @@ def test_resampling_is_antialiased() -> None:
     assert np.abs(got - 127.5).max() < 12
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_view_is_resampled_as_it_asks(
+    photo: np.ndarray, interpolation: str, reference: bool
+) -> None:
+    whole = {"size": 40, "scale": (1, 1), "ratio": (1, 1), "interpolation": interpolation}
+    square = np.ascontiguousarray(photo[:200, :200])
+    got = MultiCrop({"t": whole}, reference=reference)({"img": square, "key": 0})["t"]["images"][0]
+    for name in ("bilinear", "bicubic"):
+        resample = getattr(Image.Resampling, name.upper())
+        want = np.asarray(Image.fromarray(square).resize((40, 40), resample)).transpose(2, 0, 1)
+        apart = np.abs(got.astype(int) - want).max()
+        assert apart <= 1 if name == interpolation else apart > 3
+
+
 # ---- reference ------------------------------------------------------------
 
 
@@ -240,6 +256,7 @@ def test_reference_and_fast_path_agree_in_distribution(photo: np.ndarray) -> Non
         ({"scale": (0.0, 0.3)}, "scale"),
         ({"ratio": (2.0, 1.0)}, "ratio"),
         ({"sise": 3}, "sise"),
+        ({"interpolation": "nearest"}, "bilinear or bicubic: 'nearest'"),
         ({"ops": [{"type": "HorizontalFlop"}]}, "Did you mean 'HorizontalFlip'"),
         ({"ops": [{"type": "HorizontalFlip", "q": 1}]}, "view operation HorizontalFlip"),
     ],

@@ -11,16 +11,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from msn_mm.datasets import SampleKey
-from msn_mm.datasets.view_ops import (
-    ColorJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
-    Rotation,
-    Shear,
-    ViewOp,
-)
-from msn_mm.datasets.view_ops.colour import shift_hue
+from msn_mm.datasets.view_ops.base import ViewOp
+from msn_mm.datasets.view_ops.blur import GaussianBlur
+from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale, shift_hue
+from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
+from msn_mm.datasets.view_ops.solarize import Solarize
 
 ADJUST = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
 
@@ -63,7 +58,8 @@ def test_jitter_leaves_rows_that_did_not_draw_it_bitwise() -> None:
 def test_a_row_does_not_depend_on_its_batch() -> None:
     x = images(6)
     rng = SampleKey(0).generator(0)
-    for op in (ColorJitter(0.4, 0.4, 0.4, 0.1), Grayscale(0.5), GaussianBlur(0.5), Rotation(30)):
+    jitter = ColorJitter(0.4, 0.4, 0.4, 0.1)
+    for op in (jitter, Grayscale(0.5), GaussianBlur(0.5), Rotation(30), Solarize(0.5)):
         params = torch.from_numpy(np.stack([op.draw(rng) for _ in range(6)]))
         together = op.apply(x.clone(), params)
         for row in range(6):
@@ -97,6 +93,28 @@ def test_grey_equals_torchvision() -> None:
     assert torch.equal(got[[1, 3]], x[[1, 3]])
     one = images(2, channels=1)
     assert torch.equal(Grayscale.apply(one.clone(), torch.ones(2, 1)), one)
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 100, 128, 255])
+def test_solarize_equals_torchvision_on_every_grey_level(threshold: int) -> None:
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(3, 1, 1, 1)
+    params = torch.from_numpy(
+        np.stack([Solarize(p, threshold).draw(SampleKey(0).generator(0)) for p in (1, 0, 1)])
+    )
+    got = Solarize.apply(levels.float() * (1 / 255), params)
+    want = V.solarize(levels, threshold)
+    assert torch.equal((got * 255).round()[[0, 2]], want[[0, 2]].float())
+    assert torch.equal(got[1], levels[1].float() * (1 / 255))
+    assert Solarize(1.0, threshold).reference()(levels[0]).equal(want[0])
+
+
+def test_solarize_looks_at_each_channel_by_itself() -> None:
+    x = images(4)
+    params = torch.tensor([[128 / 255], [2.0], [0.25], [128 / 255]])
+    got = Solarize.apply(x.clone(), params)
+    assert torch.equal(got[[0, 3]], V.solarize(x[[0, 3]], 128 / 255))
+    assert torch.equal(got[2], V.solarize(x[2], 0.25))
+    assert torch.equal(got[1], x[1])
 
 
 @pytest.mark.parametrize("op", [Grayscale, ColorJitter])
@@ -178,6 +196,12 @@ def test_switches_are_on_with_their_probability(op: ViewOp) -> None:
     assert drawn.mean() == pytest.approx(0.3, abs=0.03)
 
 
+def test_solarize_is_drawn_with_its_probability() -> None:
+    drawn = draws(Solarize(0.3))
+    assert set(np.unique(drawn)) == {np.float32(128 / 255), np.float32(2.0)}
+    assert (drawn < 2).mean() == pytest.approx(0.3, abs=0.03)
+
+
 def test_jitter_draws_torchvision_ranges() -> None:
     drawn = draws(ColorJitter(0.4, (0.5, 2.0), 1.5, 0.1, p=0.8))
     off = (drawn[:, 4:] == [1, 1, 1, 0]).all(1)
@@ -212,6 +236,8 @@ def test_angles(op: ViewOp) -> None:
     [
         (HorizontalFlip, {"p": 1.5}),
         (Grayscale, {"p": -0.1}),
+        (Solarize, {"p": 1.1}),
+        (Solarize, {"threshold": 256}),
         (ColorJitter, {"brightness": -1}),
         (ColorJitter, {"hue": 0.6}),
         (ColorJitter, {"contrast": (1.2, 0.8)}),

@@ -7,7 +7,7 @@ import torch
 
 from msn_mm.engine.hooks.ema_hook import EMAHook
 from msn_mm.errors import UserError
-from msn_mm.models.ops.ema import ema_update_, linear_momentum
+from msn_mm.models.ops.ema import cosine_momentum, ema_update_, linear_momentum
 from tests.helpers import run, tiny_digits, weights
 
 
@@ -29,6 +29,35 @@ def test_momentum_is_linear_and_ends_exactly():
     assert values[5] == pytest.approx(0.998)
     assert values[10] == 1.0
     assert linear_momentum(0, 1, 0.9) == 1.0
+
+
+def test_momentum_by_a_cosine_ends_exactly():
+    values = [cosine_momentum(t, 11, 0.99) for t in range(11)]
+    assert values[0] == pytest.approx(0.99, abs=1e-15) and values[10] == 1.0
+    assert values[5] == pytest.approx(0.995)
+    # cos 36 degrees is (1 + sqrt 5) / 4
+    assert values[2] == pytest.approx(1 - 0.005 * (1 + (1 + 5**0.5) / 4), abs=1e-12)
+    assert values == sorted(values)
+    assert cosine_momentum(0, 1, 0.9) == 1.0
+    assert cosine_momentum(4, 9, 0.0, 0.5) == pytest.approx(0.25)
+
+
+def test_the_hook_follows_the_schedule_that_it_is_given(tmp_path):
+    cfg = tiny_digits(**{"train_cfg.max_epochs": 1})
+    cfg.custom_hooks = [dict(type="EMAHook", momentum=0.9, schedule="cosine")]
+    seen = []
+    cfg.param_scheduler = []
+    runner = run(
+        cfg,
+        tmp_path,
+        lambda runner, _: seen.append(
+            runner.message_hub.get_scalar("train/ema_momentum").current()
+        ),
+    )
+    assert seen == pytest.approx([cosine_momentum(t, runner.iter, 0.9) for t in range(4)])
+    assert seen[1] != pytest.approx(linear_momentum(1, 4, 0.9))
+    with pytest.raises(UserError, match=r"schedule is 'cosin'\. Did you mean 'cosine'"):
+        EMAHook(schedule="cosin")
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])

@@ -1,21 +1,31 @@
-"""ImageNet-1K with labels, for evaluation: training reads none of it.
+"""ImageNet-1K with labels: random resized crop and flip to train on, the centre to measure on.
 
 One folder a class in train and in val. data_root, the folder of the training
-images, moves both: with data_root=x/train the classifier learns from x/train and is
-asked about x/val. test_dataloader.dataset.query.data_root names another place.
+images, moves both: with data_root=x/train validation images are looked for in x/val.
 """
 
-test_cfg = dict()
-test_dataloader = dict(
+train_dataloader = dict(
+    num_workers=8,
+    persistent_workers=True,
+    pin_memory=True,
+    drop_last=True,
+    sampler=dict(type="KeyedSampler", shuffle=True),
+    collate_fn=dict(type="labelled_collate"),
+    dataset=dict(
+        type="LabelledViews",
+        dataset=dict(type="ImageFolder", data_root="data/imagenet/train", labels="folder"),
+        transform=dict(type="LabelledCrop", size=224, scale=(0.08, 1.0), flip=0.5),
+    ),
+)
+val_dataloader = dict(
     batch_size=64,
     num_workers=8,
     sampler=dict(type="DefaultSampler", shuffle=False),
-    collate_fn=dict(type="default_collate"),
+    collate_fn=dict(type="labelled_collate"),
     dataset=dict(
-        type="LabelledImages",
-        support=dict(type="ImageFolder", data_root="data/imagenet/train", labels="folder"),
-        query=dict(type="ImageFolder", data_root="data/imagenet/val", labels="folder"),
+        type="LabelledViews",
+        dataset=dict(type="ImageFolder", data_root="data/imagenet/val", labels="folder"),
         transform=dict(type="EvalCrop", resize=256, crop=224),
+        max_tries=1,
     ),
 )
-test_evaluator = dict(type="LowShotMetric", images_per_class=(1, 2, 5), splits=3)

@@ -7,6 +7,11 @@ default_hooks = dict(
     checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=3),
     non_finite_steps=dict(type="NonFiniteStepsHook", max_in_a_row=10),
 )
+# A method puts its own before these: [..., *_base_.custom_hooks].
+custom_hooks = [
+    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
+    dict(type="ThroughputHook"),
+]
 visualizer = dict(
     type="Visualizer",
     vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],

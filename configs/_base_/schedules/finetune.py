@@ -1,5 +1,8 @@
 """AdamW with layer-wise decay and the schedule of appendix C.4."""
 
+# The batch over all processes and accumulation steps; a process takes its share.
+global_batch_size = 1024
+accumulation = 1
 # The global batch that the learning rate is stated for; another one scales it.
 base_batch_size = 1024
 
@@ -19,8 +22,5 @@ param_scheduler = [
 
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 
-custom_hooks = [
-    dict(type="ClassCountHook"),
-    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
-    dict(type="ThroughputHook"),
-]
+val_cfg = dict()
+val_evaluator = dict(type="Accuracy", topk=(1, 5))

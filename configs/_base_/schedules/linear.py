@@ -15,8 +15,5 @@ optim_wrapper = dict(
 param_scheduler = [dict(type="CosineAnnealingLR", eta_min=0.0, convert_to_iter_based=True)]
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=10)
 
-custom_hooks = [
-    dict(type="ClassCountHook"),
-    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
-    dict(type="ThroughputHook"),
-]
+val_cfg = dict()
+val_evaluator = dict(type="LinearMetric")

@@ -1,5 +1,8 @@
 """AdamW and the schedules of appendix C.1; ``train_cfg.max_epochs`` sets their length."""
 
+# The batch over all processes and accumulation steps; a process takes its share.
+global_batch_size = 1024
+accumulation = 1
 # The global batch that the learning rate is stated for; another one scales it.
 base_batch_size = 1024
 
@@ -23,10 +26,3 @@ param_scheduler = [
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=800)
-
-custom_hooks = [
-    dict(type="EMAHook", momentum=0.996, end_momentum=1.0),
-    dict(type="CollapseMonitorHook"),
-    dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
-    dict(type="ThroughputHook"),
-]

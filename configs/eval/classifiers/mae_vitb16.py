@@ -8,7 +8,7 @@ Address: facebookresearch/mae, FINETUNE.md, at 2f170f2350a36f5d70f2e51e04c9b3e2b
 Licence: CC BY-NC 4.0.
 """
 
-_base_ = ["../../_base_/datasets/imagenet_labelled.py"]
+_base_ = ["../../_base_/datasets/imagenet_lowshot.py"]
 
 checkpoint = dict(
     source="https://dl.fbaipublicfiles.com/mae/finetune/mae_finetuned_vit_base.pth",

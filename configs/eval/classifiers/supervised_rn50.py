@@ -9,7 +9,7 @@ Address: torchvision 0.29.2, ResNet50_Weights.IMAGENET1K_V1.
 Licence: BSD-3-Clause (torchvision).
 """
 
-_base_ = ["../../_base_/datasets/imagenet_labelled.py"]
+_base_ = ["../../_base_/datasets/imagenet_lowshot.py"]
 
 checkpoint = dict(
     source="https://download.pytorch.org/models/resnet50-0676ba61.pth",

@@ -1,19 +1,1 @@
 """Augmentations in two halves: numbers drawn in the worker, pixels changed on the device."""
-
-from msn_mm.datasets.view_ops.base import ViewOp, find_op
-from msn_mm.datasets.view_ops.blur import GaussianBlur
-from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale
-from msn_mm.datasets.view_ops.elastic import ElasticWarp
-from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
-
-__all__ = [
-    "ColorJitter",
-    "ElasticWarp",
-    "GaussianBlur",
-    "Grayscale",
-    "HorizontalFlip",
-    "Rotation",
-    "Shear",
-    "ViewOp",
-    "find_op",
-]

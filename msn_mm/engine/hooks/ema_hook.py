@@ -9,9 +9,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from msn_mm.errors import UserError
+from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.distributed import local_part
-from msn_mm.models.ops.ema import ema_update_, linear_momentum
+from msn_mm.models.ops.ema import MOMENTUM_SCHEDULES, ema_update_
 from msn_mm.registry import HOOKS
 
 
@@ -28,19 +28,31 @@ class EMAHook(Hook):
     Args:
         momentum: Weight of the old target at the first iteration.
         end_momentum: Weight at the last iteration, reached exactly.
+        schedule: How it gets from one to the other: ``linear`` (MSN) or ``cosine``
+            (BYOL, DINO, MoCo v3).
 
     Raises:
         ValueError: If a momentum lies outside [0, 1].
-        UserError: Before training, if the model has no ``ema_pairs``.
+        UserError: For another schedule; before training, if the model has no
+            ``ema_pairs``.
     """
 
     # After the optimizer step, before hooks that log, validate or save.
     priority = "ABOVE_NORMAL"
 
-    def __init__(self, momentum: float = 0.996, end_momentum: float = 1.0) -> None:
+    def __init__(
+        self, momentum: float = 0.996, end_momentum: float = 1.0, schedule: str = "linear"
+    ) -> None:
         for name, value in (("momentum", momentum), ("end_momentum", end_momentum)):
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"EMAHook's {name} is {value}; it must lie in [0, 1]")
+        if schedule not in MOMENTUM_SCHEDULES:
+            known = list(MOMENTUM_SCHEDULES)
+            raise UserError(
+                f"EMAHook's schedule is '{schedule}'.{did_you_mean(schedule, known)} "
+                f"There are {' and '.join(known)}"
+            )
+        self._momentum_of = MOMENTUM_SCHEDULES[schedule]
         self.momentum = momentum
         self.end_momentum = end_momentum
         self._sources: list[Tensor] = []
@@ -74,7 +86,9 @@ class EMAHook(Hook):
             if skip:
                 return
             skip = None
-        momentum = linear_momentum(runner.iter, runner.max_iters, self.momentum, self.end_momentum)
+        momentum = self._momentum_of(
+            runner.iter, runner.max_iters, self.momentum, self.end_momentum
+        )
         ema_update_(self._targets, self._sources, momentum, skip)
         runner.message_hub.update_scalar("train/ema_momentum", momentum)
 

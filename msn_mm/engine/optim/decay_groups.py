@@ -33,7 +33,7 @@ class DecayGroupsConstructor:
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         if paramwise_cfg:
             raise UserError(
-                "optim_wrapper.paramwise_cfg has no effect with DecayGroupsConstructor; "
+                f"optim_wrapper.paramwise_cfg has no effect with {type(self).__name__}; "
                 "remove it, or set optim_wrapper.constructor='DefaultOptimWrapperConstructor'"
             )
         self.wrapper_cfg = copy.deepcopy(dict(optim_wrapper_cfg))
@@ -41,10 +41,13 @@ class DecayGroupsConstructor:
         self.wrapper_cfg.setdefault("type", "GroupOptimWrapper")
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        optimizer = OPTIMIZERS.build(
-            {**self.optimizer_cfg, "params": decay_groups(getattr(model, "module", model))}
-        )
+        groups = self.groups(getattr(model, "module", model))
+        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, "params": groups})
         return OPTIM_WRAPPERS.build(self.wrapper_cfg, default_args={"optimizer": optimizer})
+
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return the optimizer's groups."""
+        return decay_groups(model)
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:

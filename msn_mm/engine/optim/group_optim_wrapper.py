@@ -12,6 +12,7 @@ from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.optim import Adagrad, Adam
 
+from msn_mm.engine.optim.clipping import clip_each_norm_
 from msn_mm.engine.optim.finite_guard import FiniteGuard
 from msn_mm.registry import OPTIM_WRAPPERS
 
@@ -30,9 +31,21 @@ class GroupOptimWrapper(OptimWrapper):
     nothing of the host: torch's fused Adam, AdamW and Adagrad take the flag as
     it is. Other optimizers wait for it there. (MMEngine's loop waits anyhow:
     its ``RuntimeInfoHook`` reads every output of every iteration.)
+
+    Args:
+        clip_grad: As MMEngine's, or ``dict(type="each", max_norm=...)``, which clips the
+            gradient of each parameter by itself.
     """
 
     guard: FiniteGuard | None = None
+
+    def __init__(self, *args: Any, clip_grad: dict | None = None, **kwargs: Any) -> None:
+        each = (clip_grad or {}).get("type") == "each"
+        if each:
+            clip_grad = {**(clip_grad or {}), "type": "norm"}
+        super().__init__(*args, clip_grad=clip_grad, **kwargs)
+        if each:
+            self.clip_func = clip_each_norm_
 
     @property
     def skipped(self) -> Tensor | None:

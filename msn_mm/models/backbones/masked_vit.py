@@ -5,19 +5,17 @@ Legend: B images, C channels, N patches of an image, M kept ones, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
 from functools import partial
 from typing import Any, get_args
 
-import timm
 import torch
-from timm.layers import DropPath
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from msn_mm.convert.plain import is_vit_value
-from msn_mm.errors import UserError, did_you_mean
+from msn_mm.errors import UserError
+from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
 from msn_mm.models.ops.position import Grid, Resampling, resample_positions
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
@@ -74,7 +72,7 @@ class MaskedViT(nn.Module):
             raise UserError(f"the backbone's resampling is '{resampling}'; there are {known}")
         if patch_size is not None:
             vit_args["patch_size"] = patch_size
-        self.vit = _build_vit(
+        self.vit = build_vit(
             name,
             dict(img_size=img_size, in_chans=in_chans, drop_path_rate=drop_path_rate, **vit_args),
         )
@@ -93,7 +91,7 @@ class MaskedViT(nn.Module):
                 f"patch_size {self.patch_size[0]} is larger than img_size {img_size}; "
                 "lower the patch size or raise the image size"
             )
-        self._branches = _key_drop_paths(self.vit)
+        self._branches = key_drop_paths(self.vit)
 
     def grid_of(self, height: int, width: int) -> Grid:
         """Patches of an image: (rows, columns); what the patch size does not divide is cut off.
@@ -144,6 +142,7 @@ class MaskedViT(nn.Module):
         mask_ratio: float = 0.0,
         keep: Tensor | None = None,
         keys: Tensor | None = None,
+        replaced: tuple[Tensor, Tensor] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Return the tokens of the last blocks, the last one last.
 
@@ -154,6 +153,8 @@ class MaskedViT(nn.Module):
             mask_ratio: As in :meth:`forward`.
             keep: As in :meth:`forward`.
             keys: As in :meth:`forward`.
+            replaced: ``(B, N)`` bool, and the token ``(1, D)`` that takes the place of those
+                patches' embeddings, before positions are added.
 
         Returns:
             A pair for each block: CLS ``(B, D)`` and patch tokens ``(B, M, D)``.
@@ -164,10 +165,24 @@ class MaskedViT(nn.Module):
         depth = len(self.vit.blocks)
         if not 1 <= blocks <= depth:
             raise ValueError(f"blocks is {blocks}; this model has 1 to {depth}")
-        outputs: list[Tensor] = []
-        self._run_blocks(self._embed(images, mask_ratio, keep, keys), keys, outputs)
-        last = [self.vit.norm(x) if norm else x for x in outputs[-blocks:]]
+        outputs: deque[Tensor] = deque(maxlen=blocks)
+        self._run_blocks(self._embed(images, mask_ratio, keep, keys, replaced), keys, outputs)
+        last = [self.vit.norm(x) if norm else x for x in outputs]
         return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
+
+    def tokens_before_last(self, images: Tensor) -> Tensor:
+        """Return what the last block is given, for a training of that block alone.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+
+        Returns:
+            ``(B, T, D)``: CLS, registers where there are any, and all patches.
+        """
+        x = self._embed(images, 0.0, None, None)
+        for block in self.vit.blocks[:-1]:
+            x = block(x)
+        return x
 
     def get_layer_depth(self, name: str, prefix: str = "") -> tuple[int, int]:
         """Return the layer of a parameter and the number of layers, for layer-wise decay.
@@ -191,7 +206,12 @@ class MaskedViT(nn.Module):
         return (layers - 1 if part in ("norm", "fc_norm") else 0), layers
 
     def _embed(
-        self, images: Tensor, mask_ratio: float, keep: Tensor | None, keys: Tensor | None
+        self,
+        images: Tensor,
+        mask_ratio: float,
+        keep: Tensor | None,
+        keys: Tensor | None,
+        replaced: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         vit = self.vit
         batch, channels, height, width = images.shape
@@ -203,6 +223,8 @@ class MaskedViT(nn.Module):
         grid = self.grid_of(height, width)
         # The convolution ignores the pixels beyond the last whole patch.
         x = vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        if replaced is not None:
+            x = torch.where(replaced[0].unsqueeze(-1), replaced[1].to(x.dtype), x)
         assert vit.cls_token is not None  # checked when the model was built
         prefix = [vit.cls_token.expand(batch, -1, -1)]
         if vit.reg_token is not None:
@@ -224,7 +246,7 @@ class MaskedViT(nn.Module):
         return vit.norm_pre(vit.pos_drop(torch.cat([head.to(x.dtype), x], dim=1)))
 
     def _run_blocks(
-        self, x: Tensor, keys: Tensor | None, outputs: list[Tensor] | None = None
+        self, x: Tensor, keys: Tensor | None, outputs: deque[Tensor] | None = None
     ) -> Tensor:
         gates: Tensor | None = None
         if self.training and self._branches:
@@ -247,50 +269,3 @@ def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
             if isinstance(path, KeyedDropPath):
                 path.gate = gates[path.index]
     return block(x)
-
-
-def _build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
-    if not timm.is_model(name):
-        known = timm.list_models("*vit*")
-        raise UserError(f"timm has no model '{name}' for the backbone.{did_you_mean(name, known)}")
-    entry = timm.models.model_entrypoint(name)
-    try:
-        vit = entry(pretrained=False, num_classes=0, **vit_args)
-    except TypeError as error:
-        with torch.device("meta"):
-            _check_can_drop(name, entry(pretrained=False))
-        raise UserError(f"timm's '{name}' does not take these arguments: {error}") from None
-    except (ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        raise UserError(f"timm's '{name}' cannot be built by these arguments: {text}") from error
-    except AssertionError as error:
-        raise UserError(f"the sizes of backbone '{name}' do not fit: {error}") from None
-    _check_can_drop(name, vit)
-    return vit
-
-
-def _check_can_drop(name: str, vit: nn.Module) -> None:
-    needed = {
-        "is a ViT": type(vit) is VisionTransformer,
-        "has a CLS token": getattr(vit, "cls_token", None) is not None,
-        "has plain patch embeddings": hasattr(getattr(vit, "patch_embed", None), "proj"),
-    }
-    missing = [what for what, there in needed.items() if not there]
-    if missing:
-        raise UserError(
-            f"backbone '{name}' ({type(vit).__name__}) cannot drop tokens: MaskedViT needs a timm "
-            f"VisionTransformer that {' and '.join(missing)}, for example 'vit_small_patch16_224'"
-        )
-
-
-def _key_drop_paths(vit: VisionTransformer) -> Sequence[KeyedDropPath]:
-    """Replace timm's DropPath modules by keyed ones; return them in the order of the gates."""
-    branches: list[KeyedDropPath] = []
-    for block in vit.blocks:
-        for attribute in ("drop_path1", "drop_path2"):
-            path = getattr(block, attribute, None)
-            if isinstance(path, DropPath) and path.drop_prob:
-                keyed = KeyedDropPath(float(path.drop_prob), index=len(branches))
-                setattr(block, attribute, keyed)
-                branches.append(keyed)
-    return branches

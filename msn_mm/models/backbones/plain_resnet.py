@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from msn_mm.registry import MODELS
 
 _BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {
@@ -26,7 +27,9 @@ Padding = Literal["symmetric", "same"]
 
 @MODELS.register_module()
 class PlainResNet(nn.Module):
-    """A ResNet without its classifier; the blocks are torchvision's.
+    """A ResNet without its classifier; the blocks are torchvision's, and so is their start.
+
+    In training, batch norm spans the joint batch of all ranks.
 
     torchvision and timm fix the width of the stem and the depths; the SimCLR and
     BYOL networks (arXiv 2006.07733, appendix F) scale the stem as well and are
@@ -45,6 +48,8 @@ class PlainResNet(nn.Module):
             (the same with a border of two pixels, as solo-learn has it).
         padding: ``symmetric``, or ``same``: borders as TensorFlow and JAX put
             them, which differ where the stride is 2.
+        zero_init_residual: Let every block start as its shortcut: the scale of its last
+            batch norm is 0 (Goyal et al. 2017, arXiv 1706.02677, section 5.1).
 
     Raises:
         UserError: A setting that there is not.
@@ -61,6 +66,7 @@ class PlainResNet(nn.Module):
         in_channels: int = 3,
         stem: Stem = "imagenet",
         padding: Padding = "symmetric",
+        zero_init_residual: bool = False,
     ) -> None:
         super().__init__()
         _check("block", block, _BLOCKS)
@@ -70,7 +76,7 @@ class PlainResNet(nn.Module):
         self.in_channels = in_channels
         width = stem_channels or base_channels
         self.conv1, self.maxpool = _build_stem(stem, in_channels, width)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = SyncBatchNorm(width)
         self.relu = nn.ReLU(inplace=True)
         for number, count in enumerate(layers):
             planes = base_channels << number
@@ -83,6 +89,7 @@ class PlainResNet(nn.Module):
         self.embed_dim = width
         if padding == "same":
             _pad_as_tensorflow(self)
+        _initialise(self, zero_init_residual)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` -> ``(B, D, h, w)``, the last feature map."""
@@ -117,10 +124,11 @@ def _build_stage(
     shortcut = None
     if stride != 1 or width != out:
         shortcut = nn.Sequential(
-            nn.Conv2d(width, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out)
+            nn.Conv2d(width, out, 1, stride=stride, bias=False), SyncBatchNorm(out)
         )
-    first = kind(width, planes, stride, shortcut, groups, width_per_group)
-    others = [kind(out, planes, 1, None, groups, width_per_group) for _ in range(count - 1)]
+    shape = dict(groups=groups, base_width=width_per_group, norm_layer=SyncBatchNorm)
+    first = kind(width, planes, stride, shortcut, **shape)
+    others = [kind(out, planes, **shape) for _ in range(count - 1)]
     return nn.Sequential(first, *others)
 
 
@@ -144,6 +152,16 @@ def _pad_as_tensorflow(model: nn.Module) -> None:
             continue
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, new)
+
+
+def _initialise(model: nn.Module, zero_init_residual: bool) -> None:
+    """Draw weights as He et al. 2015 (arXiv 1502.01852) do, by the fan out, as torchvision does."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif zero_init_residual and isinstance(module, BasicBlock | Bottleneck):
+            last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+            nn.init.zeros_(last.weight)
 
 
 def _check(name: str, value: str, known: Sequence[str] | dict) -> None:

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
-from msn_mm.models.readout import can_mask, represent
+from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS
 
 
@@ -21,9 +21,8 @@ class TrunkClassifier(BaseModel):
     """Any backbone under one of mmpretrain's classification heads.
 
     It differs from mmpretrain's ``ImageClassifier`` in what it reads of a batch: that of
-    :func:`~msn_mm.datasets.labelled_collate`, whose keys decide stochastic depth. A
-    :class:`~msn_mm.models.MaskedViT` is read at its CLS token after the final norm;
-    other trunks as :func:`~msn_mm.models.readout.represent` does.
+    :func:`~msn_mm.datasets.labelled_collate`, whose keys decide stochastic depth. What
+    the head reads of the trunk is :func:`~msn_mm.models.readout.encode_whole`.
 
     Args:
         backbone: Config of the trunk.
@@ -105,9 +104,7 @@ class TrunkClassifier(BaseModel):
 
     def represent(self, images: Tensor, keys: Tensor | None = None) -> Tensor:
         """``(B, C, S, S)``, normalised -> what the head reads, ``(B, D)``."""
-        if can_mask(self.backbone):
-            return self.backbone(images, keys=keys)
-        return represent(self.backbone, images)
+        return encode_whole(self.backbone, images, keys)
 
     def get_layer_depth(self, name: str) -> tuple[int, int]:
         """Return a parameter's layer and the number of layers, as mmpretrain's classifiers do.

@@ -45,6 +45,29 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _AllReduceSum.apply(x)
 
 
+def gather_over_ranks(x: Tensor) -> Tensor:
+    """Join the rows of all ranks, the first rank's first, differentiably.
+
+    The gradient of a rank's rows is the sum of all ranks' gradients for them, so
+    under ``DistributedDataParallel`` a loss that is each rank's mean over its own
+    rows, however many others they are compared with, gets exactly the gradient of
+    one process on the joint batch.
+
+    Args:
+        x: ``(B, ...)``, of the same shape on every rank.
+
+    Returns:
+        ``(ranks * B, ...)``, the same on every rank.
+    """
+    ranks = world_size()
+    if ranks == 1:
+        return x
+    # Only this rank's place is filled: the sum over the ranks fills the others.
+    places = [torch.zeros_like(x)] * ranks
+    places[dist.get_rank()] = x
+    return all_reduce_sum(torch.cat(places))
+
+
 def logsumexp_over_ranks(x: Tensor, dim: int) -> Tensor:
     """``logsumexp`` over a dimension that is split over ranks, differentiably.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -69,3 +70,20 @@ def linear_momentum(step: int, total_steps: int, start: float, end: float = 1.0)
     if step >= total_steps - 1:
         return end
     return start + (end - start) * step / (total_steps - 1)
+
+
+def cosine_momentum(step: int, total_steps: int, start: float, end: float = 1.0) -> float:
+    """Momentum of a step: half a cosine from ``start`` to exactly ``end`` at the last one.
+
+    Source: Grill et al. 2020, arXiv 2006.07733, section 3.2 (BYOL); DINO and
+    MoCo v3 take it over. Arguments as of :func:`linear_momentum`.
+    """
+    if step >= total_steps - 1:
+        return end
+    return end - (end - start) * (1.0 + math.cos(math.pi * step / (total_steps - 1))) / 2
+
+
+MOMENTUM_SCHEDULES: dict[str, Callable[[int, int, float, float], float]] = {
+    "linear": linear_momentum,
+    "cosine": cosine_momentum,
+}

@@ -62,3 +62,22 @@ def random_keep(
 def gather_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
     """Select tokens: ``(B, N, D)`` and ``(B, M)`` indices -> ``(B, M, D)``."""
     return tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def restoring_order(keep: Tensor, num_patches: int) -> Tensor:
+    """Return where each patch lies in a row of the kept ones, as in ``keep``, and then the rest.
+
+    Gathering ``[kept tokens, others]`` by it puts every token at the place of
+    its patch; entries of at least M belong to patches that were dropped.
+
+    Args:
+        keep: ``(B, M)`` int64 patch indices, no two alike in a row.
+        num_patches: N.
+
+    Returns:
+        ``(B, N)`` int64, each row a permutation of 0 to N - 1.
+    """
+    batch, kept = keep.shape
+    rank = keep.new_full((batch, num_patches), kept)
+    rank.scatter_(1, keep, torch.arange(kept, device=keep.device).expand(batch, -1))
+    return rank.argsort(dim=1, stable=True).argsort(dim=1)

@@ -1,0 +1,97 @@
+"""Choose rate and length by cross-validation inside the labelled images.
+
+Nothing here is ever given a query image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msn_mm.evaluation.cross_validation import cross_validate
+from msn_mm.evaluation.logistic_regression import score_log_loss, score_ranks
+from msn_mm.evaluation.partial.recipe import DEFAULT_TRIAL, Trial
+from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
+
+
+@dataclass(frozen=True)
+class TrialChoice:
+    """A chosen training and why.
+
+    Attributes:
+        trial: The choice.
+        source: ``cross-validation``; ``given``, of a grid of one; or ``default``,
+            where a class with a single labelled image left nothing to hold out.
+        accuracy: By trial the held-out accuracy in percent.
+        log_loss: By trial the mean held-out cross-entropy in nats.
+    """
+
+    trial: Trial
+    source: str
+    accuracy: dict[Trial, float]
+    log_loss: dict[Trial, float]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the choice for ``results.json``."""
+        return {
+            "lr": self.trial.lr,
+            "epochs": self.trial.epochs,
+            "from": self.source,
+            "held_out_accuracy": {str(trial): value for trial, value in self.accuracy.items()},
+            "held_out_log_loss": {str(trial): value for trial, value in self.log_loss.items()},
+        }
+
+
+def choose_trial(
+    trainer: LastBlockTrainer,
+    data: LabelledTokens,
+    rows: NDArray[np.int64],
+    progress: Callable[[], object] = lambda: None,
+) -> TrialChoice:
+    """Choose for one labelled subset.
+
+    Every labelled image is held out once, in ``min(folds, images of the scarcest
+    class)`` stratified folds; a training learns from the crops of the others
+    and is asked about the central views of those held out. The trial with the
+    most correct answers wins; of several the one with the lowest cross-entropy,
+    then the lowest rate and the shortest. A training that diverges has nothing right.
+
+    Args:
+        trainer: Trunk and recipe.
+        data: Labelled images.
+        rows: The subset.
+        progress: Called after each training.
+    """
+    recipe = trainer.recipe
+    trials = recipe.trials
+    if len(trials) == 1:
+        return TrialChoice(trials[0], "given", {}, {})
+    labels = data.labels[rows]
+
+    def held_out(
+        trial: Trial, train: NDArray[np.bool_], asked: NDArray[np.bool_]
+    ) -> tuple[int, float]:
+        model = trainer.train(data, rows[train], trial)
+        scores = trainer.ask(model, data, rows[asked])
+        progress()
+        if not np.isfinite(scores).all():
+            return 0, math.inf
+        right = score_ranks(scores, labels[asked]) == 0
+        return int(right.sum()), score_log_loss(scores, labels[asked])
+
+    tried = cross_validate(labels, trials, held_out, recipe.seed, recipe.folds)
+    if tried is None:
+        return TrialChoice(DEFAULT_TRIAL, "default", {}, {})
+    best = max(trials, key=lambda t: (tried[t][0], -tried[t][1], -t.lr, -t.epochs))
+    n = len(labels)
+    return TrialChoice(
+        best,
+        "cross-validation",
+        {trial: 100.0 * hits / n for trial, (hits, _) in tried.items()},
+        {trial: loss / n for trial, (_, loss) in tried.items()},
+    )

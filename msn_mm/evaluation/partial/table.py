@@ -1,0 +1,96 @@
+"""How partial fine-tuning beside linear evaluation reads in a terminal (table 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msn_mm.evaluation.tables import heading, spread
+from msn_mm.utils.results import format_table
+
+_STRATEGIES = {
+    "partial": "partial fine-tuning",
+    "linear": "linear evaluation",
+    "better": "better of the two *",
+}
+_NOTE = (
+    "* as the paper reports MAE; chosen on the very images that it is measured on, which flatters "
+    "it: tell which of the two you would have taken before you looked"
+)
+
+
+def partial_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out both strategies of each encoder and the better one, columns by labels.
+
+    Args:
+        rows: By the encoder's name and the column of labels ``partial``, ``linear``
+            and ``better``.
+
+    Returns:
+        Plain text: top-1, and top-5 where there are more than five classes; in percent.
+    """
+    columns = list(next(iter(rows.values())))
+    tables = []
+    for top in ("top1", "top5"):
+        if not any(f"{top}_mean" in m[c]["partial"] for m in rows.values() for c in columns):
+            continue
+        lines = []
+        for name, measured in rows.items():
+            lines.append([name, *[""] * len(columns)])
+            for key, words in _STRATEGIES.items():
+                lines.append([f"  {words}", *(spread(measured[c][key], top) for c in columns)])
+        title = f"{top[:3]}-{top[3:]} accuracy (%)"
+        tables.append(format_table([title, *map(heading, columns)], lines))
+    return "\n\n".join([*tables, _NOTE])
+
+
+def choices_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out what was chosen for each split, and how long choice and training took.
+
+    Args:
+        rows: As in :func:`partial_table`.
+    """
+    lines = []
+    for name, measured in rows.items():
+        for column, values in measured.items():
+            own = values["partial"]
+            for number, (chosen, seconds) in enumerate(
+                zip(own["chosen"], own["seconds"], strict=True)
+            ):
+                held_out = chosen["held_out_accuracy"]
+                best = f"{max(held_out.values()):.1f} %" if held_out else "-"
+                lines.append(
+                    [
+                        f"{name}: {heading(column)}, split {number}",
+                        f"{chosen['lr']:g}",
+                        str(chosen["epochs"]),
+                        _SOURCES[chosen["from"]],
+                        best,
+                        f"{seconds:.1f}",
+                    ]
+                )
+    header = ["chosen", "lr", "epochs", "by", "held-out labelled images", "seconds"]
+    return format_table(header, lines)
+
+
+_SOURCES = {
+    "cross-validation": "cross-validation",
+    "given": "given",
+    "default": "fixed: nothing to hold out",
+}
+
+
+def grid_line(settings: Mapping[str, Any]) -> str:
+    """Say what the choice is among.
+
+    Args:
+        settings: Of :meth:`~msn_mm.evaluation.partial.recipe.PartialRecipe.settings`.
+    """
+    rates = " ".join(f"{lr:g}" for lr in settings["learning_rates"])
+    lengths = " ".join(map(str, settings["epochs"]))
+    default = settings["default_trial"]
+    return (
+        f"grid: learning rates {rates} x epochs {lengths}, chosen for each split by "
+        f"cross-validation within its labelled images (at most {settings['folds']} folds); with a "
+        f"class of one image {default['lr']:g} x {default['epochs']}"
+    )

@@ -1,0 +1,167 @@
+"""Tokens that the frozen blocks give: computed once an image and view, kept where there is room.
+
+Legend: n images, V views of each, T tokens of a view, D width.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from msn_mm.datasets import LabelledCrop, LabelledViews
+from msn_mm.datasets.evaluation_images import EvaluationImages
+from msn_mm.datasets.keys import SampleKey
+from msn_mm.errors import UserError
+from msn_mm.evaluation.encoder import FrozenEncoder
+from msn_mm.evaluation.extraction import view_loader
+from msn_mm.evaluation.partial.recipe import PartialRecipe
+
+GIB = 2**30
+
+
+class TokenStore:
+    """``(V, n, T, D)`` tokens, on the device, in memory, or in a file without a name.
+
+    On a GPU they lie there if they take at most half of what is free; else in
+    memory up to ``most`` bytes; else in a memory-mapped file, which the system
+    removes with the process.
+
+    Args:
+        views: V.
+        images: n.
+        device: Where the training computes.
+        dtype: What is kept.
+        directory: Where such a file would be.
+        most: Bytes of memory.
+    """
+
+    def __init__(
+        self,
+        views: int,
+        images: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        directory: Path,
+        most: int,
+    ) -> None:
+        self.views, self.images = views, images
+        self.place = ""
+        self._device, self._dtype = device, dtype
+        self._directory, self._most = directory, most
+        self._tokens: Tensor | None = None
+
+    def put(self, view: int, start: int, tokens: Tensor) -> None:
+        """Keep the ``(m, T, D)`` tokens of a view of the images from ``start`` on.
+
+        Raises:
+            UserError: There is no room.
+        """
+        if self._tokens is None:
+            self._tokens = self._room((self.views, self.images, *tokens.shape[1:]))
+        self._tokens[view, start : start + len(tokens)] = tokens
+
+    def get(self, view: int, rows: Tensor) -> Tensor:
+        """Return the tokens of a view of images by their numbers, float32 on the device."""
+        assert self._tokens is not None
+        found = self._tokens[view].index_select(0, rows.to(self._tokens.device))
+        return found.to(self._device, non_blocking=True).float()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return 0 if self._tokens is None else self._tokens.numel() * self._tokens.element_size()
+
+    def _room(self, shape: tuple[int, ...]) -> Tensor:
+        entries = torch.Size(shape).numel()
+        size = entries * self._dtype.itemsize
+        if self._device.type == "cuda" and size <= torch.cuda.mem_get_info(self._device)[0] // 2:
+            self.place = "on the GPU"
+            return torch.empty(shape, dtype=self._dtype, device=self._device)
+        if size <= self._most:
+            self.place = "in memory"
+            return torch.empty(shape, dtype=self._dtype)
+        self.place = f"in a file below {self._directory}"
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".tokens.") as file:
+                # Reserved: a mapping that runs out of room kills the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+                # The mapping outlives the name.
+                tokens = torch.from_file(file.name, shared=True, size=entries, dtype=self._dtype)
+        except OSError as error:
+            raise UserError(
+                f"the tokens of {self.images:,} images in {self.views} views take "
+                f"{size / GIB:.1f} GiB, more than --memory {self._most / GIB:g}, and a file in "
+                f"--out cannot hold them ({error.strerror}); lower --views, or add --amp"
+            ) from error
+        return tokens.view(shape)
+
+
+def crop_tokens(
+    encoder: FrozenEncoder,
+    images: EvaluationImages,
+    indices: NDArray,
+    recipe: PartialRecipe,
+    store: TokenStore,
+    side: int,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int], object],
+) -> None:
+    """Fill a store with the tokens of ``recipe.views`` random crops of each image.
+
+    Crop v of image i is a function of (seed, i, v) alone.
+
+    Raises:
+        UserError: An image cannot be read.
+    """
+    crop = LabelledCrop(side, recipe.scale, flip=recipe.flip, channels=encoder.in_channels)
+    # One try: another image must not take the place of a labelled one.
+    views = _Inputs(LabelledViews(images.dataset, crop, max_tries=1))
+    for view in range(recipe.views):
+        keys = [SampleKey(int(index), recipe.seed, view) for index in indices]
+        done = 0
+        for tokens in tokens_of(encoder, views, keys, batch_size, workers):
+            store.put(view, done, tokens)
+            done += len(tokens)
+            progress(view * len(keys) + done)
+
+
+def tokens_of(
+    encoder: FrozenEncoder,
+    views: Dataset,
+    keys: Sequence[int],
+    batch_size: int,
+    workers: int,
+) -> Iterator[Tensor]:
+    """Yield the float32 ``(B, T, D)`` tokens of views, batch by batch, in their order.
+
+    Args:
+        encoder: Its trunk is a :class:`~msn_mm.models.MaskedViT`.
+        views: Gives uint8 ``(C, H, W)``.
+        keys: What to ask it for.
+        batch_size: B, but for the last one.
+        workers: Data workers.
+    """
+    batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
+    for images in view_loader(views, batches, workers, encoder.device.type == "cuda"):
+        yield encoder.tokens_before_last(images)
+
+
+class _Inputs(Dataset):
+    """The views alone, for data workers."""
+
+    def __init__(self, views: LabelledViews) -> None:
+        self.views = views
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, key: int) -> Tensor:
+        return self.views[key]["inputs"]

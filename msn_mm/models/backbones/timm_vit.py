@@ -1,0 +1,72 @@
+"""timm's vision transformers, made ready to drop tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+import torch
+from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from msn_mm.errors import UserError, did_you_mean
+from msn_mm.models.ops.stochastic_depth import KeyedDropPath
+
+
+def build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
+    """Build a timm ViT that can drop tokens, without a classifier.
+
+    Args:
+        name: As timm names it.
+        vit_args: Arguments of timm's ``VisionTransformer``.
+
+    Raises:
+        UserError: For an unknown name, a model that cannot drop tokens, or
+            sizes that do not fit each other.
+    """
+    if not timm.is_model(name):
+        known = timm.list_models("*vit*")
+        raise UserError(f"timm has no model '{name}' for the backbone.{did_you_mean(name, known)}")
+    entry = timm.models.model_entrypoint(name)
+    try:
+        vit = entry(pretrained=False, num_classes=0, **vit_args)
+    except TypeError as error:
+        with torch.device("meta"):
+            _check_can_drop(name, entry(pretrained=False))
+        raise UserError(f"timm's '{name}' does not take these arguments: {error}") from None
+    except (ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"timm's '{name}' cannot be built by these arguments: {text}") from error
+    except AssertionError as error:
+        raise UserError(f"the sizes of backbone '{name}' do not fit: {error}") from None
+    _check_can_drop(name, vit)
+    return vit
+
+
+def _check_can_drop(name: str, vit: nn.Module) -> None:
+    needed = {
+        "is a ViT": type(vit) is VisionTransformer,
+        "has a CLS token": getattr(vit, "cls_token", None) is not None,
+        "has plain patch embeddings": hasattr(getattr(vit, "patch_embed", None), "proj"),
+    }
+    missing = [what for what, there in needed.items() if not there]
+    if missing:
+        raise UserError(
+            f"backbone '{name}' ({type(vit).__name__}) cannot drop tokens: MaskedViT needs a timm "
+            f"VisionTransformer that {' and '.join(missing)}, for example 'vit_small_patch16_224'"
+        )
+
+
+def key_drop_paths(vit: VisionTransformer) -> Sequence[KeyedDropPath]:
+    """Replace timm's DropPath modules by keyed ones; return them in the order of the gates."""
+    branches: list[KeyedDropPath] = []
+    for block in vit.blocks:
+        for attribute in ("drop_path1", "drop_path2"):
+            path = getattr(block, attribute, None)
+            if isinstance(path, DropPath) and path.drop_prob:
+                keyed = KeyedDropPath(float(path.drop_prob), index=len(branches))
+                setattr(block, attribute, keyed)
+                branches.append(keyed)
+    return branches

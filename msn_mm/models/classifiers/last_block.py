@@ -1,0 +1,102 @@
+"""The last block of a vision transformer and a linear head, trained by themselves.
+
+Legend: B images, T tokens of an image (CLS first), D width, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from msn_mm.errors import UserError
+from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
+
+_WEIGHT_STD = 0.01
+
+
+class LastBlockClassifier(nn.Module):
+    """A copy of a trunk's last block and final norm under a linear head on the CLS token.
+
+    What comes before is no part of it: it reads the tokens that the frozen blocks
+    give, :meth:`~msn_mm.models.MaskedViT.tokens_before_last`. The head starts from
+    N(0, 0.01), its bias at 0.
+
+    Args:
+        trunk: Where the block and the norm are copied from; it stays as it is.
+        num_classes: K.
+        drop_path: Probability to drop each of the block's two branches for an image.
+        seed: Seed of the head's first weights.
+
+    Source: partial fine-tuning of He et al. 2021, arXiv 2111.06377, section 4.3, which
+    appendices C.2 and E.3 of arXiv 2204.07141 take up with a single block.
+    """
+
+    def __init__(
+        self, trunk: MaskedViT, num_classes: int, drop_path: float = 0.2, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.block = copy.deepcopy(trunk.vit.blocks[-1])
+        self.norm = copy.deepcopy(trunk.vit.norm)
+        self.head = nn.Linear(trunk.embed_dim, num_classes)
+        nn.init.normal_(
+            self.head.weight, std=_WEIGHT_STD, generator=torch.Generator().manual_seed(seed)
+        )
+        nn.init.zeros_(self.head.bias)
+        self.head.to(next(self.block.parameters()).device)
+        # The trunk may have been built with any rate, or none.
+        self._paths = [KeyedDropPath(drop_path, index) for index in range(2)]
+        self.block.drop_path1, self.block.drop_path2 = self._paths
+        self.requires_grad_(True)
+
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Classify.
+
+        Args:
+            tokens: ``(B, T, D)``.
+            keys: ``(B,)`` int64. Stochastic depth is a function of them; it is drawn
+                in training mode only, and not without keys.
+
+        Returns:
+            ``(B, K)`` logits.
+        """
+        gates = None
+        if self.training and keys is not None:
+            gates = draw_gates([path.rate for path in self._paths], len(tokens), keys, keys.device)
+        for path in self._paths:
+            path.gate = None if gates is None else gates[path.index]
+        return self.head(self.norm(_cls_after(self.block, tokens)))
+
+    def get_layer_depth(self, name: str) -> tuple[int, int]:
+        """Return the layer of a parameter and how many there are: the block, then the rest."""
+        return (0 if name.startswith("block.") else 1), 2
+
+
+def trunk_with_blocks(trunk: nn.Module) -> MaskedViT:
+    """Return a trunk whose last block can be taken off.
+
+    Raises:
+        UserError: It is no :class:`~msn_mm.models.MaskedViT`.
+    """
+    if isinstance(trunk, MaskedViT):
+        return trunk
+    raise UserError(
+        f"backbone {type(trunk).__name__} has no last block to fine-tune by itself; partial "
+        "fine-tuning wants type='MaskedViT' (any timm ViT by name)"
+    )
+
+
+def _cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
+    """``(B, T, D)`` -> ``(B, D)``: the CLS token behind a block.
+
+    Nobody reads the other tokens, so of timm's plain block the second half, two
+    thirds of the work, is computed for the CLS token alone.
+    """
+    if type(block) is not Block:
+        return block(tokens)[:, 0]
+    seen = block.attn(block.norm1(tokens))[:, :1]
+    cls = tokens[:, :1] + block.drop_path1(block.ls1(seen))
+    return (cls + block.drop_path2(block.ls2(block.mlp(block.norm2(cls)))))[:, 0]

@@ -1,0 +1,94 @@
+"""DINO's projection head.
+
+Legend: B rows, D representation width, P bottleneck width, K outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msn_mm.registry import MODELS
+
+
+class WeightNormLinear(nn.Linear):
+    """A linear layer without bias whose rows have a direction and a length of their own.
+
+    ``y = g * x @ (W / |W|)``, row by row. Source: Salimans & Kingma 2016,
+    arXiv 1602.07868.
+
+    Args:
+        in_features: P.
+        out_features: K.
+        fixed_length: The lengths g are 1, not parameters.
+    """
+
+    length: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, fixed_length: bool = True) -> None:
+        super().__init__(in_features, out_features, bias=False)
+        lengths = None if fixed_length else nn.Parameter(torch.ones(out_features, 1))
+        self.register_parameter("length", lengths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, P)`` -> ``(B, K)``."""
+        rows = F.normalize(self.weight, dim=1)
+        return F.linear(x, rows if self.length is None else rows * self.length)
+
+
+@MODELS.register_module()
+class DINOHead(nn.Module):
+    """Three linear layers to a bottleneck, L2 normalisation, a weight-normalised layer.
+
+    Source: Caron et al. 2021, arXiv 2104.14294, appendix C ("Projection head").
+
+    Args:
+        in_dim: D, the encoder's width.
+        output_dim: K.
+        hidden_dim: Width of the two hidden layers, each followed by GELU.
+        bottleneck_dim: P.
+        norm_last_layer: The rows of the last layer have length 1; else lengths that are
+            learnt, which helps small models and can make large ones unstable.
+
+    Raises:
+        ValueError: For a width below 1 or a single output.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        output_dim: int = 65536,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        norm_last_layer: bool = True,
+    ) -> None:
+        super().__init__()
+        widths = dict(in_dim=in_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
+        for name, width in widths.items():
+            if width < 1:
+                raise ValueError(f"DINOHead's {name} is {width}; it must be at least 1")
+        if output_dim < 2:
+            raise ValueError(f"DINOHead's output_dim is {output_dim}; it must be at least 2")
+        self.in_dim = in_dim
+        self.output_dim = output_dim
+        self.projector = nn.Sequential(
+            nn.Linear(in_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.GELU(),
+            nn.Linear(hidden_dim, bottleneck_dim),
+        )
+        for layer in self.projector:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.last_layer = WeightNormLinear(bottleneck_dim, output_dim, norm_last_layer)
+
+    def embed(self, representations: Tensor) -> Tensor:
+        """``(B, D)`` -> ``(B, P)`` of length 1, the last layer's input."""
+        return F.normalize(self.projector(representations), dim=-1)
+
+    def forward(self, representations: Tensor) -> Tensor:
+        """``(B, D)`` representations -> ``(B, K)`` logits."""
+        return self.last_layer(self.embed(representations))
