@@ -81,12 +81,9 @@ class View:
         ratio: Range of width / height of a crop.
         num: V, how many views; 0 leaves the group out.
         ops: View operations, in the order in which they are applied.
-<<<<<<< HEAD
         same_as: Name of a group that is described alike: this one then shows the
             very same pixels, and differs by what a model does with its own keys.
-=======
         interpolation: ``bilinear`` or ``bicubic``, both antialiased.
->>>>>>> main
 
     Raises:
         ValueError: If a number is impossible or an operation unknown.
@@ -97,11 +94,8 @@ class View:
     ratio: Sequence[float] = (3 / 4, 4 / 3)
     num: int = 1
     ops: Sequence[Mapping[str, Any]] = ()
-<<<<<<< HEAD
     same_as: str | None = None
-=======
     interpolation: str = "bilinear"
->>>>>>> main
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
