@@ -10,7 +10,7 @@ from mmpretrain.models import ResNet
 from torch import nn
 
 from msn_mm.errors import UserError
-from msn_mm.models import MaskedViT
+from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
 from msn_mm.models.ops.cls_block import cls_after
 

@@ -17,7 +17,7 @@ from msn_mm.evaluation.partial.choice import choose_trial
 from msn_mm.evaluation.partial.recipe import DEFAULT_TRIAL, PartialRecipe, Trial
 from msn_mm.evaluation.partial.tokens import TokenStore
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer, rate_factor
-from msn_mm.models import MaskedViT
+from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.ops.stochastic_depth import draw_gates
 
 CLASSES = 4
