@@ -6,8 +6,8 @@ from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.models.heads.msn_head import MSNHead
 from msn_mm.models.losses.dino_loss import DINOLoss
 from msn_mm.models.losses.msn_loss import MSNLoss
-from msn_mm.models.methods.dino import DINO
 from msn_mm.models.methods.byol import BYOL
+from msn_mm.models.methods.dino import DINO
 from msn_mm.models.methods.linear_probe import LinearProbe
 from msn_mm.models.methods.mae import MAE
 from msn_mm.models.methods.msn import MSN
@@ -17,8 +17,8 @@ from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 __all__ = [
-    "DINO",
     "BYOL",
+    "DINO",
     "MAE",
     "MSN",
     "DINOHead",
