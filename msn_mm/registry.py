@@ -2,14 +2,16 @@
 
 Every registry is a child of mmpretrain's registry of the same name, which is
 itself a child of MMEngine's, so a config names any component of the three
-libraries without a prefix. ``locations`` makes MMEngine import the package
-that registers a kind of component on the first look-up of that kind; nobody
-has to import a module for its side effect.
+libraries without a prefix. The first look-up of a kind of component imports
+every module below the packages that hold such components, so a new component
+is a new file and nothing else: no list names it, and nobody has to import a
+module for its side effect.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import walk_packages
 from typing import Any
 
 from mmengine.registry import Registry
@@ -22,14 +24,23 @@ SCOPE = "msn_mm"
 # Whatever MMEngine loads for a component that is built here, it loads as data.
 runner_loading.register()
 
-_ENGINE = ["msn_mm.engine"]
+_ENGINE = [f"msn_mm.engine.{part}" for part in ("hooks", "loops", "optim", "schedulers")]
 _MODELS = ["msn_mm.models"]
 _DATASETS = ["msn_mm.datasets"]
 _EVALUATION = ["msn_mm.evaluation.lowshot_metric", "msn_mm.evaluation.linear_metric"]
-_VISUALIZATION = ["msn_mm.visualization"]
 
 
-class _ChildRegistry(Registry):
+class _OwnRegistry(Registry):
+    """A registry that imports all modules below its locations, not these alone."""
+
+    def import_from_location(self) -> None:
+        if not self._imported:
+            for location in self._locations:
+                _import_below(location)
+        super().import_from_location()
+
+
+class _ChildRegistry(_OwnRegistry):
     """A registry that imports mmpretrain's package only when a name is not found without it.
 
     MMEngine imports the ``locations`` of the registry that was asked, never
@@ -44,6 +55,12 @@ class _ChildRegistry(Registry):
                 import_module(location)
             found = super().get(key)
         return found
+
+
+def _import_below(name: str) -> None:
+    package = import_module(name)
+    for found in walk_packages(getattr(package, "__path__", []), f"{name}."):
+        import_module(found.name)
 
 
 def _child(name: str, parent: Registry, locations: list[str]) -> Registry:
@@ -72,10 +89,10 @@ TASK_UTILS = _child("task util", _parents.TASK_UTILS, _MODELS)
 TOKENIZER = _child("tokenizer", _parents.TOKENIZER, _MODELS)
 METRICS = _child("metric", _parents.METRICS, _EVALUATION)
 EVALUATORS = _child("evaluator", _parents.EVALUATORS, _EVALUATION)
-VISUALIZERS = _child("visualizer", _parents.VISUALIZERS, _VISUALIZATION)
-VISBACKENDS = _child("vis_backend", _parents.VISBACKENDS, _VISUALIZATION)
+VISUALIZERS = _child("visualizer", _parents.VISUALIZERS, [])
+VISBACKENDS = _child("vis_backend", _parents.VISBACKENDS, [])
 
 # A view operation draws its few random numbers in the data worker and applies
 # them to a batch of views on the model's device. Other libraries have no such
 # notion, so this registry has no parent.
-VIEW_OPS = Registry("view operation", scope=SCOPE, locations=_DATASETS)
+VIEW_OPS = _OwnRegistry("view operation", scope=SCOPE, locations=["msn_mm.datasets.view_ops"])

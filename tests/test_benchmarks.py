@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 LEAK = """
 import runpy, sys
-from msn_mm.engine.hooks import EMAHook
+from msn_mm.engine.hooks.ema_hook import EMAHook
 kept, update = [], EMAHook.after_train_iter
 def leak(self, runner, *args, **kwargs):
     update(self, runner, *args, **kwargs)

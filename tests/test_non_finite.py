@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from msn_mm.engine.checkpointing import find_resumable
-from msn_mm.engine.hooks import NonFiniteStepsHook
+from msn_mm.engine.hooks.non_finite_steps_hook import NonFiniteStepsHook
 from msn_mm.engine.launch import build_runner
 from msn_mm.engine.optim.finite_guard import FiniteGuard
 from msn_mm.errors import UserError

@@ -1,3 +1,1 @@
-from msn_mm.engine import hooks, loops, optim, schedulers
-
-__all__ = ["hooks", "loops", "optim", "schedulers"]
+"""Training: launch, loops, hooks, optimizers, schedules, checkpoints."""

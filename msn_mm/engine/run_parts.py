@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
-from msn_mm.engine.loops import ExactEpochLoop
+from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 

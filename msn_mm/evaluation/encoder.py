@@ -25,7 +25,7 @@ from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.evaluation.normalisation import normalisation_of, pixel_scale, wants_bgr
 from msn_mm.models.classifiers.last_block import trunk_with_blocks
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
 from msn_mm.registry import MODELS, SCOPE
 

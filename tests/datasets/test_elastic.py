@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from msn_mm.datasets import Digits
-from msn_mm.datasets.view_ops import ElasticWarp
+from msn_mm.datasets.view_ops.elastic import ElasticWarp
 
 
 def test_equal_displacements_are_a_shift() -> None:

@@ -11,17 +11,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from msn_mm.datasets import SampleKey
-from msn_mm.datasets.view_ops import (
-    ColorJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
-    Rotation,
-    Shear,
-    Solarize,
-    ViewOp,
-)
-from msn_mm.datasets.view_ops.colour import shift_hue
+from msn_mm.datasets.view_ops.base import ViewOp
+from msn_mm.datasets.view_ops.blur import GaussianBlur
+from msn_mm.datasets.view_ops.colour import ColorJitter, Grayscale, shift_hue
+from msn_mm.datasets.view_ops.geometry import HorizontalFlip, Rotation, Shear
+from msn_mm.datasets.view_ops.solarize import Solarize
 
 ADJUST = (V.adjust_brightness, V.adjust_contrast, V.adjust_saturation, V.adjust_hue)
 

@@ -12,7 +12,7 @@ from msn_mm.datasets import Digits, EvalCrop, EvaluationImages
 from msn_mm.evaluation import LowShotMetric, low_shot_accuracy
 from msn_mm.evaluation.baselines import accuracy_table, compare_with_baselines, verdict
 from msn_mm.evaluation.data import LabelledData
-from msn_mm.models import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 
 def _measured(*means: float, knn: float = 90.0) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msn_mm.models import MixingPreprocessor
+from msn_mm.models.preprocessors.mixing import MixingPreprocessor
 
 MIXUP, CUTMIX = dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)
 SIDE = 8

@@ -11,9 +11,10 @@ from mmengine.registry import init_default_scope
 from torchvision.transforms.v2 import functional as V
 
 from msn_mm.datasets import MultiCrop, SampleKey, multi_view_collate
-from msn_mm.datasets.view_ops import ColorJitter, GaussianBlur
+from msn_mm.datasets.view_ops.blur import GaussianBlur
+from msn_mm.datasets.view_ops.colour import ColorJitter
 from msn_mm.errors import UserError
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 from msn_mm.registry import MODELS
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

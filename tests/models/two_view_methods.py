@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from msn_mm.models import BYOL, SimCLR
+from msn_mm.models.methods.byol import BYOL
+from msn_mm.models.methods.simclr import SimCLR
 
 BACKBONE = dict(type="PlainResNet", layers=(1, 1), block="basic", base_channels=4, stem="small")
 NECK = dict(

@@ -68,6 +68,7 @@ def find_op(name: str) -> type[ViewOp]:
         ValueError: If there is none.
     """
     kind = name.split("#")[0]
+    VIEW_OPS.import_from_location()
     op = VIEW_OPS.module_dict.get(kind)
     if op is None:
         known = sorted(VIEW_OPS.module_dict)

@@ -1,3 +1,1 @@
-from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
-
-__all__ = ["ExactEpochLoop"]
+"""The loop over epochs, exact under resume."""

@@ -1,3 +1,1 @@
-from msn_mm.engine.schedulers.stretched_cosine import StretchedCosine
-
-__all__ = ["StretchedCosine"]
+"""Schedules that MMEngine lacks."""

@@ -21,7 +21,7 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_weights
 from msn_mm.evaluation.encoder import FrozenEncoder, build_model
 from msn_mm.evaluation.normalisation import normalisation_of, pixel_scale, wants_bgr
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 
 class Answers(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from msn_mm.datasets.view_ops import find_op
+from msn_mm.datasets.view_ops.base import find_op
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 

@@ -24,7 +24,7 @@ from msn_mm.evaluation.robustness.imagenet_classes import SUBSETS, imagenet_wnid
 from msn_mm.evaluation.robustness.measuring import Measuring
 from msn_mm.evaluation.robustness.normalising import by_alexnet
 from msn_mm.evaluation.robustness.protocol import Robustness
-from msn_mm.models.preprocessors import MultiViewPreprocessor
+from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 from .stand_ins import LENET, PixelClassifier, spell, train_lenet
 
