@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from torch import nn
 
-from msn_mm.engine.hooks import FrozenLayerHook, TargetTemperatureHook
+from msn_mm.engine.hooks.frozen_layer_hook import FrozenLayerHook
+from msn_mm.engine.hooks.target_temperature_hook import TargetTemperatureHook
 from msn_mm.engine.launch import build_runner, load_config
 from msn_mm.engine.optim.clipping import clip_each_norm_
 from msn_mm.engine.optim.group_optim_wrapper import GroupOptimWrapper

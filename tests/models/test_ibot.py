@@ -42,9 +42,7 @@ def test_patch_loss_and_gradients_are_the_definition_s():
     g = torch.Generator().manual_seed(1)
     masks = torch.rand(5, 6, generator=g) < torch.tensor([0.2, 0.9, 0.0, 0.5, 0.5])[:, None]
     assert not masks[2].any()
-    logits, targets = (
-        torch.randn(5, 6, 7, generator=g, dtype=torch.float64) for _ in range(2)
-    )
+    logits, targets = (torch.randn(5, 6, 7, generator=g, dtype=torch.float64) for _ in range(2))
     centre = torch.randn(7, generator=g, dtype=torch.float64)
     mine, theirs = (logits.clone().requires_grad_() for _ in range(2))
     got = patch_loss(
@@ -98,9 +96,7 @@ def test_losses_of_the_model_are_the_definition_on_its_networks():
     seen = model.target_backbone.forward_intermediates(images)[0]
     predictions = list(model.head(tokens[:, 0]).split(4))
     predictions += [model.head(model.backbone(x)) for x in views["local"]["images"].split(4)]
-    want = by_definition(
-        predictions, model.target_head(seen[0]), module.centre.value, 0.1, 0.05
-    )
+    want = by_definition(predictions, model.target_head(seen[0]), module.centre.value, 0.1, 0.05)
     want_patches = patches_by_definition(
         model.head(tokens[:, 1:]),
         model.target_head(seen[1]),
@@ -155,9 +151,9 @@ def test_a_batch_without_masks_still_gives_every_parameter_a_gradient():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(UserError, match="model.mask is .*must lie in"):
+    with pytest.raises(UserError, match=r"model\.mask is .*must lie in"):
         tiny_ibot(mask=dict(ratio=0.9))
-    with pytest.raises(UserError, match="model.mask is .*'share'"):
+    with pytest.raises(UserError, match=r"model\.mask is .*'share'"):
         tiny_ibot(mask=dict(share=0.9))
     with pytest.raises(ValueError, match="must not be negative"):
         IBOTLoss(8, patch_weight=-1.0)

@@ -5,7 +5,8 @@ Legend: B images, V views an image, T of them targets, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,10 +40,6 @@ class DINO(SelfDistillation):
         UserError: If head and backbone do not fit, or there is no target view.
     """
 
-    # The loss is a mean over images and the centre one over steps: a batch in several
-    # parts is the same training.
-    couples_images = False
-
     def __init__(
         self,
         backbone: dict,
@@ -57,6 +54,18 @@ class DINO(SelfDistillation):
         self.target_views = tuple(target_views)
         without_stochastic_depth_(self.target_backbone)
         self.loss_module = MODELS.build({**loss, "output_dim": self.head.output_dim})
+
+    @staticmethod
+    def couples_images(settings: Mapping[str, Any]) -> bool:
+        """Whether images of a batch meet: in batch norm of the head alone.
+
+        The loss is a mean over images and the centre one over steps, so that a batch in
+        several parts is the same training.
+
+        Args:
+            settings: Config of the model.
+        """
+        return bool((settings.get("head") or {}).get("batch_norm"))
 
     def centres(self) -> list[Centre]:
         """Return what moves with each optimizer step beside the target network."""
