@@ -94,9 +94,11 @@ class DINOHead(nn.Module):
         self.last_layer = WeightNormLinear(bottleneck_dim, output_dim, norm_last_layer)
 
     def embed(self, representations: Tensor) -> Tensor:
-        """``(B, D)`` -> ``(B, P)`` of length 1, the last layer's input."""
-        return F.normalize(self.projector(representations), dim=-1)
+        """``(..., D)`` -> ``(..., P)`` of length 1, the last layer's input."""
+        # Batch norm takes rows.
+        rows = self.projector(representations.flatten(0, -2))
+        return F.normalize(rows, dim=-1).unflatten(0, representations.shape[:-1])
 
     def forward(self, representations: Tensor) -> Tensor:
-        """``(B, D)`` representations -> ``(B, K)`` logits."""
+        """``(..., D)`` representations -> ``(..., K)`` logits."""
         return self.last_layer(self.embed(representations))
