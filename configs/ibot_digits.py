@@ -1,6 +1,6 @@
 """iBOT on scikit-learn's handwritten digits, on two CPU cores in minutes.
 
-    python tools/train.py configs/ibot_digits.py
+python tools/train.py configs/ibot_digits.py
 """
 
 _base_ = ["./_base_/ibot.py", "./_base_/datasets/digits_unlabelled.py"]

@@ -81,6 +81,8 @@ def read_views(cfg: Config, model: Any) -> list[View]:
         groups = {"image": {"size": transform["size"]}}
     views = []
     for name, view in groups.items():
+        if view.get("num", 1) == 0:
+            continue
         size = int(view["size"])
         use = model.view_use(name) if isinstance(model, PretrainingMethod) else ViewUse()
         tokens = model.backbone.num_tokens(size, use.mask_ratio)

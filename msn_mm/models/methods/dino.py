@@ -14,7 +14,7 @@ from torch import Tensor
 from msn_mm.errors import UserError
 from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.dino_loss import exact
-from msn_mm.models.methods.base import Views, ViewUse
+from msn_mm.models.methods.base import CollapseKnobs, Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.statistics import batch_statistics
@@ -39,6 +39,15 @@ class DINO(SelfDistillation):
     Raises:
         UserError: If head and backbone do not fit, or there is no target view.
     """
+
+    # Centring alone makes predictions uniform, sharpening alone makes them one output
+    # (section 5.3 of the paper): each trouble is the other's medicine.
+    collapse_knobs = CollapseKnobs(
+        uniform="lower the targets' temperature (TargetTemperatureHook, loss.target_temperature)",
+        few="lower loss.centre_momentum, or raise the targets' temperature "
+        "(TargetTemperatureHook, loss.target_temperature)",
+        constant="set head.batch_norm=True",
+    )
 
     def __init__(
         self,
