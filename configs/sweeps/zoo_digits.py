@@ -17,6 +17,6 @@ runs = [
     dict(label="MoCo v3", config="configs/mocov3_digits.py"),
     dict(label="SimCLR", config="configs/simclr_digits.py"),
     dict(label="BYOL", config="configs/byol_digits.py"),
-    dict(label="supervised", config="configs/supervised_digits.py"),
+    dict(label="supervised, all labels", config="configs/supervised_digits.py"),
 ]
 evaluation = dict(images_per_class=(1, 2, 5), splits=20, knn=(10,))
