@@ -232,6 +232,12 @@ def test_the_tool(
     )
     assert parts["settings"]["accumulation"] == 4
     assert parts["metrics"]["heads"].keys() == metrics["heads"].keys()
+    one, other = (
+        torch.load(Path(out, "epoch_2.pth"), weights_only=True)["state_dict"]
+        for out in ("out", "parts")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(

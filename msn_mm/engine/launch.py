@@ -23,6 +23,7 @@ from msn_mm.engine.run_parts import (
     use_exact_loop,
     use_safe_checkpoints,
     use_starting_weights,
+    use_step_schedules,
     use_stop_signals,
 )
 from msn_mm.engine.schedule_ends import check_schedules
@@ -212,6 +213,7 @@ def build_runner(
     checkpoint, said = settle_resume(cfg.work_dir, resume, start)
     notes += said
     use_exact_loop(cfg)
+    use_step_schedules(cfg)
     use_stop_signals(cfg)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)

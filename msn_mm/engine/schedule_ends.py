@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from torch.optim import AdamW
 
+from msn_mm.engine.optimizer_steps import steps_in
 from msn_mm.errors import UserError
 from msn_mm.registry import PARAM_SCHEDULERS
 
@@ -26,7 +27,7 @@ class ScheduleEnds:
     Attributes:
         name: what is scheduled.
         first: value of the first step.
-        highest: highest value, and the epoch (or iteration) it is reached at.
+        highest: highest value, and the epoch (or step) it is reached at.
         last: value of the last step.
     """
 
@@ -52,7 +53,7 @@ def check_schedules(cfg: Config) -> None:
     loop = cfg.get("train_cfg") or {}
     for index, scheduler in enumerate(_written(cfg)):
         unit = "epoch" if scheduler.get("by_epoch", True) else "iter"
-        length = loop.get(f"max_{unit}s")
+        length = _length(cfg, f"max_{unit}s")
         begin = scheduler.get("begin", 0)
         if length is not None and "end" not in scheduler and begin >= length:
             raise UserError(
@@ -82,7 +83,7 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
     optimizer_cfg = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
     loop = cfg.get("train_cfg") or {}
     by_epoch = loop.get("max_epochs") is not None
-    length = int(loop.get("max_epochs" if by_epoch else "max_iters") or 0)
+    length = _length(cfg, "max_epochs" if by_epoch else "max_iters") or 0
     ends: list[ScheduleEnds] = []
     if "lr" in optimizer_cfg and 0 < length <= _LONGEST:
         ends += _rehearse(cfg, optimizer_cfg, length, by_epoch)
@@ -91,6 +92,14 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
             first, last = hook.get("momentum", 0.996), hook.get("end_momentum", 1.0)
             ends.append(ScheduleEnds("target momentum", first, (last, length), last))
     return ends
+
+
+def _length(cfg: Config, key: str) -> int | None:
+    """Epochs of a training, or optimizer steps where its length is given in iterations."""
+    length = (cfg.get("train_cfg") or {}).get(key)
+    if length is None or key == "max_epochs":
+        return length
+    return steps_in(length, cfg.get("accumulation", 1))
 
 
 def _written(cfg: Config) -> list[Mapping[str, Any]]:
@@ -124,7 +133,7 @@ def _rehearse(
             if not scheduler.by_epoch or (step + 1) % steps == 0:
                 scheduler.step()
     names = {"lr": "learning rate", "weight_decay": "weight decay"}
-    unit = "epoch" if by_epoch else "iteration"
+    unit = "epoch" if by_epoch else "step"
     ends = []
     for name, values in seen.items():
         high = max(range(len(values)), key=values.__getitem__)
