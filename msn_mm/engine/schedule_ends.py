@@ -50,7 +50,6 @@ def check_schedules(cfg: Config) -> None:
     Raises:
         UserError: naming the schedule, and what to set.
     """
-    loop = cfg.get("train_cfg") or {}
     for index, scheduler in enumerate(_written(cfg)):
         unit = "epoch" if scheduler.get("by_epoch", True) else "iter"
         length = _length(cfg, f"max_{unit}s")
@@ -58,10 +57,24 @@ def check_schedules(cfg: Config) -> None:
         if length is not None and "end" not in scheduler and begin >= length:
             raise UserError(
                 f"param_scheduler.{index} ({scheduler.get('type')}) begins at {unit} {begin}, but "
-                f"training ends after {length}: raise train_cfg.max_{unit}s above {begin}, or "
-                f"shorten what comes before, e.g. --cfg-options param_scheduler.0.end=1 "
-                f"param_scheduler.{index}.begin=1"
+                f"training ends after {length}: {_mend(cfg, index, unit, begin, length)}"
             )
+
+
+def _mend(cfg: Config, index: int, unit: str, begin: int, length: int) -> str:
+    passes = cfg.get("accumulation", 1) if unit == "iter" else 1
+    key, shorter = f"train_cfg.max_{unit}s", f"param_scheduler.{index}.begin=1"
+    shorter = f"param_scheduler.0.end=1 {shorter}" if index else shorter
+    if length > 1:
+        return (
+            f"raise {key} above {begin * passes}, or shorten what comes before, e.g. --cfg-options "
+            f"{shorter}"
+        )
+    # Nothing shorter fits: the one schedule needs a time before the other.
+    return (
+        f"raise {key} above {begin * passes}, or to 2 at least and shorten what comes before: "
+        f"--cfg-options {key}={2 * passes}" + (f" {shorter}" if begin > 1 else "")
+    )
 
 
 def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
