@@ -131,7 +131,9 @@ def test_heads_learn_on_real_images_and_the_checkpoint_has_no_trunk(tmp_path: Pa
     first = float(runner.message_hub.get_scalar("val/linear/best_top1").data[0][0])
     assert measured["heads"][measured["best"]]["top1"] > first + 10
     saved = torch.load(tmp_path / "epoch_10.pth", weights_only=True)
-    assert all(k.startswith("heads.") or k == "trunk_digest" for k in saved["state_dict"])
+    assert all(
+        k.startswith("heads.") or k in ("trunk_digest", "head_list") for k in saved["state_dict"]
+    )
     assert {g["name"] for g in saved["optimizer"]["param_groups"]} == {"lr x1", "lr x100"}
 
 
@@ -227,6 +229,13 @@ def test_the_tool(
 
     again = call(*words, "--lr-scales", "1", "30", "--layer-norm", "both", "--resume")
     assert again["metrics"] == metrics, "a run that is over is measured, not repeated"
+    main = runpy.run_path(str(ROOT / "tools" / "linear.py"))["main"]
+    more = [*words, "--workers", "0", "--out", "out", "--resume", "--lr-scales", "1"]
+    with pytest.raises(UserError, match=r"'cls1 lr x30' is not among this run's\): resume with"):
+        main([*more, "100", "--layer-norm", "both"])
+    less = ["0.3" if word == "0.2" else word for word in more]
+    with pytest.raises(UserError, match=r"share of 0\.2 and this run 0\.3, .* --holdout 0\.2 and"):
+        main([*less, "30", "--layer-norm", "both"])
     parts = call(
         *words, "--lr-scales", "1", "30", "--layer-norm", "both", "--batch-size", "8", out="parts"
     )
