@@ -123,7 +123,16 @@ def test_the_tool_reports_and_the_checkpoint_is_a_classifier(
     assert 0 <= told["metrics"]["accuracy/top1"] <= 100
     assert "accuracy/top1" in capsys.readouterr().out
     log = next(Path("out").rglob("*.log")).read_text()
-    assert "learning rate     factor   parameters" in log
+    # The printed table: a line a layer, the last being norm and head.
+    header = "layer  learning rate     factor   parameters"
+    lines = log[log.index(header) :].splitlines()[1:5]
+    table = [line.rpartition("INFO - ")[2].split() for line in lines]
+    assert [int(layer) for layer, *_ in table] == [0, 1, 2, 3]
+    for layer, rate, factor, _ in table:
+        assert float(factor) == pytest.approx(0.65 ** (3 - int(layer)), rel=1e-3)
+        assert float(rate) == pytest.approx(2e-3 * 0.65 ** (3 - int(layer)), rel=1e-3)
+    counted = sum(int(parameters.replace(",", "")) for *_, parameters in table)
+    assert counted == sum(v.numel() for v in torch.load("out/epoch_3.pth")["state_dict"].values())
 
     # The same accuracy by tools/test.py, and by the classifier that load_classifier gives.
     size = ["--cfg-options", *as_words(SIZES)]

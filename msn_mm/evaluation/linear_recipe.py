@@ -13,7 +13,8 @@ from msn_mm.engine.batch import quarter_batch
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
-from msn_mm.evaluation.transfer_view import labelled_config
+from msn_mm.evaluation.finetuning import is_linear
+from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
 from msn_mm.models.readout import can_mask, trunk_of
 from msn_mm.registry import DATASETS
 from msn_mm.utils.config_files import config_directories, resolve_config_path
@@ -58,6 +59,7 @@ def linear_config(
     cfg_options: Mapping[str, Any] | None,
     options: LinearOptions,
     processes: int = 1,
+    data_of: Config | None = None,
 ) -> Config:
     """Return the config that trains linear heads on an encoder.
 
@@ -70,16 +72,27 @@ def linear_config(
         cfg_options: Changes of ``config``.
         options: Changes of the recipe.
         processes: How many train together.
+        data_of: The config whose labelled data are taken, or whose recipe if it is one of
+            the linear evaluation; default: ``config``.
 
     Raises:
         UserError: There are no labelled data, or they do not fit.
     """
     cfg = load_config(config, cfg_options)
-    if (cfg.get("model") or {}).get("type") == "LinearProbe":
+    encoder = ConfigDict(
+        config=str(resolve_config_path(config)),
+        cfg_options=dict(cfg_options or {}),
+        checkpoint=checkpoint,
+    )
+    if data_of is not None and is_linear(cfg):
+        raise UserError(f"{config} is a linear evaluation by itself; a row takes a model's config")
+    if is_linear(cfg):
         if checkpoint is not None:
             cfg.model.encoder["checkpoint"] = checkpoint
+    elif data_of is not None and is_linear(data_of):
+        cfg = _of_recipe(cfg, encoder, data_of)
     else:
-        cfg = _of_model(config, cfg, checkpoint, cfg_options)
+        cfg = _of_model(cfg, encoder, data_of)
     _change(cfg, options)
     images = len(DATASETS.build(cfg.train_dataloader.dataset))
     if options.global_batch is not None:
@@ -91,23 +104,31 @@ def linear_config(
     return cfg
 
 
-def _of_model(
-    config: str, cfg: Config, checkpoint: str | None, cfg_options: Mapping[str, Any] | None
-) -> Config:
-    data = labelled_data(cfg)
-    found = labelled_config(cfg)
+def _of_recipe(cfg: Config, encoder: ConfigDict, recipe: Config) -> Config:
+    """A recipe's own data and heads on another encoder."""
+    recipe = copy.deepcopy(recipe)
+    recipe.model.update(encoder=encoder, features=_possible(recipe.model.features, cfg))
+    for loader in (recipe.train_dataloader, recipe.val_dataloader):
+        loader.dataset.transform["channels"] = model_channels(cfg)
+    return recipe
+
+
+def _of_model(cfg: Config, encoder: ConfigDict, data_of: Config | None) -> Config:
+    """The shipped recipe on labelled data, seen as the model's config says."""
+    data = labelled_data(data_of or cfg)
+    found = labelled_config(data_of or cfg)
     assert found is not None  # labelled_data has looked
+    view: Mapping[str, Any] = found["transform"]
+    if data_of is not None:
+        data = data.seen_by(cfg)
+        view = own_view(cfg) or {**view, "channels": model_channels(cfg)}
     channels, height, width = data.query[0].shape
     side = min(height, width)
     bases = config_directories()[0] / "_base_"
     recipe = load_config(bases / "linear.py")
     recipe.merge_from_dict(load_config(bases / "datasets" / "imagenet_labelled.py").to_dict())
     recipe.model.update(
-        encoder=ConfigDict(
-            config=str(resolve_config_path(config)),
-            cfg_options=dict(cfg_options or {}),
-            checkpoint=checkpoint,
-        ),
+        encoder=encoder,
         num_classes=len(data.classes),
         image_size=side,
         features=_possible(recipe.model.features, cfg),
@@ -116,7 +137,7 @@ def _of_model(
     train.dataset = ConfigDict(copy.deepcopy(found["support"]))
     train.transform.update(size=side, channels=channels)
     val.dataset = ConfigDict(copy.deepcopy(found["query"]))
-    val.transform = ConfigDict(copy.deepcopy(found["transform"]))
+    val.transform = ConfigDict(copy.deepcopy(dict(view)))
     return recipe
 
 
