@@ -271,8 +271,26 @@ def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(
     assert own.train_dataloader.dataset.transform.flip == 0
     many = linear_config("configs/linear_digits.py", None, {}, LinearOptions(pass_batch=100), 2)
     assert many.accumulation == 2  # 128 a process: two passes of 64
+    for processes in (3, 5, 7):
+        odd = linear_config("tiny.py", None, {}, LinearOptions(), processes)
+        assert resolve_batch(odd, processes).global_batch == 32 // processes * processes
+    view = {"test_dataloader.dataset.transform.interpolation": "bicubic"}
+    for options, kind in (({}, "bilinear"), (view, "bicubic")):
+        cfg = linear_config("tiny.py", None, options, LinearOptions())
+        assert cfg.train_dataloader.dataset.transform.get("interpolation") == kind
     with pytest.raises(UserError, match="names no labelled data"):
         linear_config("configs/msn_folder.py", None, {}, LinearOptions())
+
+
+def test_mistakes_of_a_linear_config_are_one_line() -> None:
+    def refused(told: str, options: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match=told):
+            linear_config("configs/linear_digits.py", None, options, LinearOptions())
+
+    flip = {"train_dataloader.dataset.transform.flip": 2}
+    refused(r"LabelledCrop: .*flip must .*2", flip)
+    refused("val_evaluator is 'Accuracy', .*=LinearMetric", {"val_evaluator.type": "Accuracy"})
+    refused("names no labelled val_dataloader", {"val_dataloader": None})
 
 
 @pytest.mark.slow
