@@ -13,7 +13,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
-from msn_mm.engine.config_check import check_top_keys, check_values, config_mistakes, merge_options
+from msn_mm.engine.build_errors import config_mistakes
+from msn_mm.engine.config_check import check_top_keys, check_values, merge_options
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from msn_mm.engine.batch import MIN_PROCESS_BATCH, quarter_batch
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
