@@ -308,8 +308,7 @@ class Workplace:
             return [*few, "train_dataloader.dataset.dataset.indices=64"] if train else few
         if is_classifier(cfg):
             loaders = ("val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False")
-            head = "val_evaluator.topk=(1,)"  # two classes
-            return [*IMAGE_CONFIG[:3], *loaders, head, "global_batch_size=4"]
+            return [*IMAGE_CONFIG[:3], *loaders, "global_batch_size=4"]
         small = [
             "global_batch_size=4",
             "train_dataloader.dataset.transform.views.focal.num=1",

@@ -172,7 +172,6 @@ def test_every_config_takes_a_step(name, tmp_path):
         }
     )
     cfg.param_scheduler = []
-    cfg.val_evaluator.topk = (1,)
     losses = []
     runner = run(cfg, tmp_path / "out", lambda _, outputs: losses.append(outputs["loss"].item()))
     assert runner.iter == 1 and math.isfinite(losses[0]) and losses[0] > 0

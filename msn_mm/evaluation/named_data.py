@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from msn_mm.datasets import ImageFolder
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.evaluation.data import LabelledData

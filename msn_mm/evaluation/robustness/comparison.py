@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.evaluation.data import part_images, seen_by
 from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.folder_images import folder_images
