@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.engine.config_check import config_mistakes
 from msn_mm.evaluation.data import part_images, seen_by
-from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.classifier import frozen_classifier
 from msn_mm.evaluation.robustness.corrupted_view import corrupted, library_version
