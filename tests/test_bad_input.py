@@ -34,6 +34,7 @@ TOOLS = {
     "finetune": ["{c}", "{w}"],
     "convert": ["{w}", "{o}", "--to", "timm"],
     "linear": ["{c}", "{w}"],
+    "partial": ["{c}", "{w}"],
     "robustness": ["{c}", "{w}", "--imagenet-a", "."],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
@@ -76,6 +77,11 @@ OPTIONS = {
     "linear": {
         **{"--features": "patch", "--lr-scales": "0", "--layer-norm": "some", "--holdout": "1"},
         **{"--epochs": "0", "--global-batch": "x", "--batch-size": "0", "--flip": "2"},
+    },
+    "partial": {
+        **{"--images-per-class": "0", "--fraction": "1.5", "--lrs": "0", "--epochs": "0"},
+        **{"--folds": "1", "--views": "-1", "--scale": "2", "--flip": "2", "--memory": "0"},
+        **{"--global-batch": "0", "--lambd": "-1", "--seed": "-1", "--launcher": "mpi"},
     },
     "robustness": {
         **{"--imagenet-a": "gone", "--imagenet-r": "text.py", "--imagenet-c": "", "--corrupt": ""},

@@ -26,10 +26,10 @@ from tests.helpers import leaving_group
 BATCH, FOCAL, STEPS = 8, 3, 4
 
 
-def make_model(sinkhorn: int):
+def make_model(loss: dict):
     from tests.models.test_msn import tiny_msn
 
-    return tiny_msn(loss=dict(type="MSNLoss", sinkhorn_iterations=sinkhorn)).double().train()
+    return tiny_msn(loss=loss).double().train()
 
 
 def make_batch(step: int, rank: int, world: int):
@@ -45,8 +45,8 @@ def make_batch(step: int, rank: int, world: int):
     return {"target": group(1, 32), "anchor": group(1, 32), "focal": group(FOCAL, 16)}
 
 
-def train(rank: int, world: int, sinkhorn: int) -> dict:
-    model = make_model(sinkhorn)
+def train(rank: int, world: int, loss: dict) -> dict:
+    model = make_model(loss)
     wrapped = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     # Plain SGD: Adam would blow rounding noise of zero gradients up to its step size.
     optimizer = torch.optim.SGD(decay_groups(model), lr=0.1, momentum=0.9, weight_decay=0.04)
@@ -57,9 +57,8 @@ def train(rank: int, world: int, sinkhorn: int) -> dict:
     losses, gradients = [], []
     for step in range(STEPS):
         out = wrapped(make_batch(step, rank, world), mode="loss")
-        loss = out["loss_msn"] + out["loss_me_max"]
         optimizer.zero_grad()
-        loss.backward()
+        (out["loss_msn"] + out["loss_me_max"]).backward()
         gradients.append(
             {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
         )
@@ -98,14 +97,14 @@ def batch_norm(rank: int, world: int, _: int) -> dict:
 
 
 @leaving_group()
-def worker(rank: int, world: int, port: int, what, argument: int, folder: str) -> None:
+def worker(rank: int, world: int, port: int, what, argument, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=world)
     torch.save(what(rank, world, argument), Path(folder) / f"{rank}.pt")
 
 
-def on_two(what, argument: int, folder: Path) -> list[dict]:
+def on_two(what, argument, folder: Path) -> list[dict]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -113,10 +112,18 @@ def on_two(what, argument: int, folder: Path) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.parametrize("sinkhorn", [3, 0])
-def test_two_ranks_train_as_one(tmp_path, sinkhorn):
-    one = train(0, 1, sinkhorn)
-    ranks = on_two(train, sinkhorn, tmp_path)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        dict(type="MSNLoss", sinkhorn_iterations=3),
+        dict(type="MSNLoss", sinkhorn_iterations=0),
+        dict(type="PMSNLoss", sinkhorn_iterations=2, exponent=0.5),
+    ],
+    ids=["sinkhorn", "no sinkhorn", "prior"],
+)
+def test_two_ranks_train_as_one(tmp_path, loss):
+    one = train(0, 1, loss)
+    ranks = on_two(train, loss, tmp_path)
     for two in ranks:
         assert torch.allclose(two["losses"], one["losses"], atol=1e-11, rtol=0)
         for step in range(STEPS):

@@ -151,6 +151,8 @@ class Workplace:
                 self._linear(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
                 self._measure(Path(tool).stem, rest)
+            case ["python", "tools/partial.py", *rest]:
+                self._partial(rest)
             case ["python", "tools/robustness.py", *rest]:
                 self._robustness(rest)
             case ["python", "tools/convert.py", source, *rest]:
@@ -249,6 +251,15 @@ class Workplace:
         tiny = ["--epochs", "1", "--workers", "0", "--cfg-options"]
         tiny += self._tiny(args.config, train=False)
         assert _tool("linear")["main"]([*argv, *tiny]) == 0
+
+    def _partial(self, argv: list[str]) -> None:
+        args = _tool("partial")["parse_args"](argv)
+        for word in args.checkpoints:
+            if word != NO_CHECKPOINT:
+                self.stand_in(word)
+        short = ["--epochs", "1", "--lrs", "0.001", "--views", "1", "--splits", "1"]
+        tiny = ["--workers", "0", "--cfg-options", *self._tiny(args.config, train=False)]
+        assert _tool("partial")["main"]([*argv, *short, *tiny]) == 0
 
     def _robustness(self, argv: list[str]) -> None:
         # Its data and published weights are not at hand; that all it names exists has to do.

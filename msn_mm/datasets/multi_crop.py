@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,10 @@ class View:
         size: S, side in pixels.
         scale: Range of the share of the image that a crop covers.
         ratio: Range of width / height of a crop.
-        num: V, how many views.
+        num: V, how many views; 0 leaves the group out.
         ops: View operations, in the order in which they are applied.
+        same_as: Name of a group that is described alike: this one then shows the
+            very same pixels, and differs by what a model does with its own keys.
         interpolation: ``bilinear`` or ``bicubic``, both antialiased.
 
     Raises:
@@ -92,13 +94,14 @@ class View:
     ratio: Sequence[float] = (3 / 4, 4 / 3)
     num: int = 1
     ops: Sequence[Mapping[str, Any]] = ()
+    same_as: str | None = None
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size must be a whole number of pixels, got {self.size!r}")
-        if not isinstance(self.num, int) or self.num < 1:
-            raise ValueError(f"num must be 1 or more, got {self.num!r}")
+        if not isinstance(self.num, int) or self.num < 0:
+            raise ValueError(f"num must be 0 or more, got {self.num!r}")
         if len(self.scale) != 2 or not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
             raise ValueError(f"scale must be 0 < low <= high <= 1, got {tuple(self.scale)}")
         if len(self.ratio) != 2 or not 0.0 < self.ratio[0] <= self.ratio[1]:
@@ -112,6 +115,23 @@ class View:
             # An operation may be listed twice; its numbers need a name of their own.
             count = sum(name.split("#")[0] == kind for name in self.named_ops)
             self.named_ops[f"{kind}#{count + 1}" if count else kind] = _build_op(dict(cfg))
+
+
+def _check_twin(name: str, view: View, views: Mapping[str, View]) -> None:
+    if view.same_as is None:
+        return
+    names = list(views)
+    if view.same_as not in names[: names.index(name)]:
+        raise ValueError(
+            f"view '{name}': same_as is '{view.same_as}', which is no view listed before it"
+        )
+    twin = views[view.same_as]
+    for key in fields(View):
+        if key.name != "same_as" and getattr(view, key.name) != getattr(twin, key.name):
+            raise ValueError(
+                f"view '{name}' is to be the same as '{view.same_as}', but their {key.name} "
+                "differs; describe them alike"
+            )
 
 
 def _build_op(cfg: dict[str, Any]) -> ViewOp:
@@ -161,6 +181,11 @@ class MultiCrop:
                 self.views[name] = View(**cfg)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"view '{name}': {error}") from error
+        self.views = {name: view for name, view in self.views.items() if view.num}
+        if not self.views:
+            raise ValueError("MultiCrop needs at least one view; all have num=0")
+        for name, view in self.views.items():
+            _check_twin(name, view, self.views)
         self.reference: dict[str, Callable[[Image.Image], Image.Image]] | None = None
         if reference:
             self.reference = {name: _reference(view) for name, view in self.views.items()}
@@ -182,11 +207,13 @@ class MultiCrop:
         key = SampleKey.of(results["key"])
         pixels = as_pixels(results, self.channels)
         first = 0
-        out = {}
+        out: dict[str, dict[str, Any]] = {}
         for name, view in self.views.items():
             numbers = range(first, first + view.num)
             first += view.num
-            if self.reference is not None:
+            if view.same_as is not None:
+                group = {k: v for k, v in out[view.same_as].items() if k != "key"}
+            elif self.reference is not None:
                 group = self._reference_group(self.reference[name], view, pixels, key, numbers)
             else:
                 group = _fast_group(self._generator, view, pixels, key, numbers)

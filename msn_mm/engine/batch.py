@@ -171,3 +171,8 @@ def _spell(passes: int, cfg: Config) -> str:
     processes = passes // accumulation
     word = "process" if processes == 1 else "processes"
     return f"{processes} {word}" + (f" x accumulation {accumulation}" if accumulation > 1 else "")
+
+
+def quarter_batch(images: int) -> int:
+    """Return a batch for few images: the largest power of two of at most a quarter, 2 at least."""
+    return 2 ** max(1, (images // 4).bit_length() - 1)

@@ -33,7 +33,7 @@ _RUNNER_EXTRAS = (
 )
 # A key as near as this to a known one is taken for a misspelling of it.
 _MISSPELT = 0.85
-_VIEW_KEYS = ("size", "scale", "ratio", "num", "ops")
+_VIEW_KEYS = ("size", "scale", "ratio", "num", "ops", "same_as", "interpolation")
 # Parts of a config that are dicts where they are there.
 _PARTS = (
     *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from msn_mm.engine.batch import quarter_batch
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
@@ -85,7 +86,7 @@ def linear_config(
         cfg.global_batch_size = options.global_batch
     elif images < cfg.global_batch_size:
         # Several steps an epoch; the learning rate follows the batch.
-        cfg.global_batch_size = max(2 * processes, 2 ** max(1, (images // 4).bit_length() - 1))
+        cfg.global_batch_size = max(2 * processes, quarter_batch(images))
     cfg.accumulation = _accumulation(cfg.global_batch_size, processes, options.pass_batch)
     return cfg
 

@@ -17,9 +17,10 @@ from msn_mm.evaluation.low_shot_protocol import LowShotProtocol
 from msn_mm.utils.config_files import resolve_config_path
 
 BASELINES = ("raw_pixels", "untrained")
-_KEYS = ("title", "runs", "seeds", "options", "evaluation", "baselines", "published")
+_KEYS = ("title", "config", "runs", "seeds", "options", "evaluation", "baselines", "published")
 _RUN_KEYS = ("label", "config", "options", "published")
-_EVALUATION_KEYS = ("images_per_class", "splits", "seed", "lambd", "knn", "temperature")
+_PROTOCOL_KEYS = ("images_per_class", "fractions", "subset_files", "splits", "seed", "lambd")
+_EVALUATION_KEYS = (*_PROTOCOL_KEYS, "solver", "knn", "temperature")
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,11 @@ def read_sweep(
 
     Args:
         path: A Python config with ``runs``, a list of dicts with ``label``,
-            ``config``, ``options`` (dotted keys) and ``published``; ``seeds``;
-            ``options`` of all runs; ``evaluation`` (``images_per_class``,
-            ``splits``, ``seed``, ``lambd``, ``knn``, ``temperature``);
-            ``baselines``; ``title``; ``published``, a heading.
+            ``config``, ``options`` (dotted keys) and ``published``; ``config`` and
+            ``options`` of all runs, of which a run's own come after; ``seeds``;
+            ``evaluation`` (the settings of
+            :class:`~msn_mm.evaluation.low_shot_protocol.LowShotProtocol`, ``knn``
+            and ``temperature``); ``baselines``; ``title``; ``published``, a heading.
         seeds: Instead of the file's.
         cfg_options: Changes of all runs, which come last.
         only: Labels of the runs to train; none for all.
@@ -120,8 +122,9 @@ def read_sweep(
         raise UserError(f"cannot read sweep {path}: {type(error).__name__}: {error}") from error
     _check_keys(content, path)
     common = dict(content.get("options") or {})
+    config = content.get("config")
     runs = [
-        _read_run(one, number, common, cfg_options or {}, path)
+        _read_run({"config": config, **one}, number, common, cfg_options or {}, path)
         for number, one in enumerate(content["runs"])
     ]
     _check_names(runs, path)

@@ -40,7 +40,8 @@ def add_partial_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=256,
         metavar="B",
-        help="most images of an optimizer step (default: %(default)s)",
+        help="most images of an optimizer step (default: %(default)s; always a power of two of at "
+        "most a quarter of the labelled images)",
     )
     group.add_argument(
         "--views",

@@ -28,6 +28,8 @@ class View:
         tokens: tokens that enter the trained network's blocks, CLS included.
         trained: whether a network with gradients reads it.
         target: whether a target network, which takes none, reads it too, whole.
+        head_rows: rows that the trained head reads of one view: CLS, and patches.
+        target_head_rows: the same of the target's head.
     """
 
     name: str
@@ -38,6 +40,8 @@ class View:
     trained: bool = True
     target: bool = False
     prefix: int = 1
+    head_rows: float = 1.0
+    target_head_rows: float = 1.0
 
     @property
     def whole(self) -> int:
@@ -77,13 +81,16 @@ def read_views(cfg: Config, model: Any) -> list[View]:
         groups = {"image": {"size": transform["size"]}}
     views = []
     for name, view in groups.items():
+        if view.get("num", 1) == 0:
+            continue
         size = int(view["size"])
         use = model.view_use(name) if isinstance(model, PretrainingMethod) else ViewUse()
         tokens = model.backbone.num_tokens(size, use.mask_ratio)
         prefix = int(model.backbone.vit.num_prefix_tokens)
         patches = model.backbone.num_tokens(size, 0.0) - prefix
         num = int(view.get("num", 1))
-        views.append(View(name, size, num, patches, tokens, use.trained, use.target, prefix))
+        rows = 1 + use.head_patches * patches, 1 + use.target_head_patches * patches
+        views.append(View(name, size, num, patches, tokens, use.trained, use.target, prefix, *rows))
     return views
 
 
@@ -94,16 +101,18 @@ def train_flops(
 
     The backward pass counts twice the forward pass (:meth:`ViTShape.backward_flops`).
     """
-    total = 0
+    total = 0.0
     for view in views:
-        once = 0
+        once = 0.0
         if view.target:
-            once += shape.forward_flops(view.whole, view.patches) + head_flops
+            once += shape.forward_flops(view.whole, view.patches)
+            once += view.target_head_rows * head_flops
         if view.trained:
-            once += shape.forward_flops(view.tokens, view.patches) + 3 * head_flops
+            once += shape.forward_flops(view.tokens, view.patches)
+            once += 3 * view.head_rows * head_flops
             once += shape.backward_flops(view.tokens, view.patches, checkpointing)
         total += view.num * once
-    return total
+    return round(total)
 
 
 def kept_bytes(
@@ -119,7 +128,10 @@ def kept_bytes(
     return sum(
         images
         * view.num
-        * (shape.saved_bytes(view.tokens, view.patches, amp, checkpointing) + saved_head)
+        * (
+            shape.saved_bytes(view.tokens, view.patches, amp, checkpointing)
+            + round(view.head_rows * saved_head)
+        )
         for view in views
         if view.trained
     )

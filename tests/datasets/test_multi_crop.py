@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
-from msn_mm.datasets import MultiCrop, SampleKey
+from msn_mm.datasets import MultiCrop, SampleKey, multi_view_collate
 from msn_mm.datasets.multi_crop import sample_crop
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
@@ -251,7 +251,7 @@ def test_reference_and_fast_path_agree_in_distribution(photo: np.ndarray) -> Non
     [
         ({"size": 0}, "view 'target': size"),
         ({"size": 2.5}, "size"),
-        ({"num": 0}, "num"),
+        ({"num": -1}, "num"),
         ({"scale": (1.0, 0.3)}, "scale"),
         ({"scale": (0.0, 0.3)}, "scale"),
         ({"ratio": (2.0, 1.0)}, "ratio"),
@@ -271,3 +271,52 @@ def test_no_view_and_no_channel() -> None:
         MultiCrop({})
     with pytest.raises(ValueError, match="channels"):
         MultiCrop(views(), channels=0)
+
+
+def shared(**changes: Any) -> dict[str, dict[str, Any]]:
+    groups = views()
+    groups["anchor"] |= {"same_as": "target", **changes}
+    return groups
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_a_view_can_be_the_same_as_another_with_keys_of_its_own(
+    photo: np.ndarray, reference: bool
+) -> None:
+    key = SampleKey(3, 1, 2)
+    out = MultiCrop(shared(), reference=reference)({"img": photo, "key": key})
+    apart = MultiCrop(views(), reference=reference)({"img": photo, "key": key})
+    assert np.array_equal(out["anchor"]["images"], out["target"]["images"])
+    assert not np.array_equal(apart["anchor"]["images"], out["target"]["images"])
+    # masks differ, and no other view is another one
+    assert out["anchor"]["key"].tolist() == [key.view_key(1)]
+    for name in ("target", "focal"):
+        assert np.array_equal(out[name]["images"], apart[name]["images"])
+        assert np.array_equal(out[name]["key"], apart[name]["key"])
+
+
+def test_the_same_views_are_the_same_after_the_device_s_operations(photo: np.ndarray) -> None:
+    crop = MultiCrop(shared())
+    samples = [crop({"img": photo, "key": SampleKey(i)}) for i in (1, 2)]
+    told = {"index": 0, "unreadable": []}
+    batch = multi_view_collate([{"inputs": one, "data_samples": told} for one in samples])
+    prepared = MultiViewPreprocessor([0.0] * 3, [255.0] * 3)(batch)["inputs"]
+    assert torch.equal(prepared["anchor"]["images"], prepared["target"]["images"])
+
+
+def test_the_same_view_must_be_described_alike(photo: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="'anchor' is to be the same as 'target', but their size"):
+        MultiCrop(shared(size=16))
+    with pytest.raises(ValueError, match="but their ops"):
+        MultiCrop(shared(ops=OPS[:1]))
+    with pytest.raises(ValueError, match="no view listed before it"):
+        MultiCrop(shared(same_as="focal"))
+
+
+def test_a_group_of_no_views_is_left_out(photo: np.ndarray) -> None:
+    groups = views()
+    groups["anchor"]["num"] = 0
+    out = MultiCrop(groups)({"img": photo, "key": SampleKey(3)})
+    assert list(out) == ["target", "focal"]
+    with pytest.raises(ValueError, match="at least one view"):
+        MultiCrop({"target": groups["target"] | {"num": 0}})

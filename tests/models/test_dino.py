@@ -215,5 +215,5 @@ def test_views_that_dino_cannot_use_are_named():
 
 def test_use_of_views():
     model = tiny_dino()
-    assert model.view_use("global_1") == (True, True, 0.0)
-    assert model.view_use("local") == (True, False, 0.0)
+    assert model.view_use("global_1") == (True, True, 0.0, 0.0, 0.0)
+    assert model.view_use("local") == (True, False, 0.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Mixup and CutMix, drawn from the batch's key."""
+"""Mixup and CutMix of pairs, drawn from the pairs' keys."""
 
 from __future__ import annotations
 
@@ -44,14 +44,59 @@ def test_labels_are_mixed_as_pixels_are(augment):
     assert min(shares) < 0.7
 
 
-def test_either_is_drawn_about_as_often():
-    whole = 0
-    for first in range(200):
-        done = build(MIXUP, CUTMIX)(batch(first), training=True)
-        blended = (done["inputs"] * 3 % 1).sub(0.5).abs().sub(0.5).abs() > 1e-3
-        whole += bool(blended.any())
-    # Mixup's ratio is so near 0 or 1 at times that nothing shows; five deviations
-    assert 60 < whole < 140
+def test_either_is_drawn_about_as_often_and_for_each_pair():
+    model = build(MIXUP, CUTMIX)
+    boxes = [model._draw([key], SIDE, SIDE)[0, 2:].any().item() for key in range(400)]
+    # CutMix's box is empty at times; five deviations of a fair coin
+    assert 120 < sum(boxes) < 250
+    together = model._draw(list(range(400)), SIDE, SIDE)
+    assert together[:, 2:].any(1).tolist() == boxes
+
+
+def test_the_share_has_the_beta_distribution_of_mixup():
+    from scipy.stats import beta, kstest
+
+    shares = build(MIXUP)._draw(list(range(2000)), SIDE, SIDE)[:, 0].numpy()
+    assert kstest(shares, beta(0.8, 0.8).cdf).pvalue > 1e-3
+
+
+def test_a_partner_is_half_a_batch_away_and_the_pair_shares_its_draw():
+    done = build(MIXUP)(batch(), training=True)["data_samples"]["score"]
+    shares = done.diagonal()
+    assert torch.equal(shares[:2], shares[2:])
+    expected = torch.diag(shares) + torch.diag(1 - shares).roll(2, 0)
+    assert torch.allclose(done, expected)
+
+
+def test_an_odd_image_stays_whole():
+    whole = batch()
+    odd = {
+        "inputs": whole["inputs"][:3],
+        "data_samples": {k: v[:3] for k, v in whole["data_samples"].items()},
+    }
+    done = build(MIXUP)(odd, training=True)
+    assert done["data_samples"]["score"][2].tolist() == [0, 0, 1, 0]
+    assert torch.allclose(done["inputs"][2], torch.tensor(2 / 3))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_mix_what_one_process_mixes(world):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (16, 1, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 4, (16,), generator=generator)
+    keys = torch.randint(0, 2**32, (16,), generator=generator)
+
+    def mixed(part: slice):
+        samples = {"label": labels[part], "key": keys[part], "unreadable": []}
+        data = {"inputs": images[part], "data_samples": samples}
+        return build(MIXUP, CUTMIX)(data, training=True)
+
+    joint = mixed(slice(None))
+    for rank in range(world):
+        mine = mixed(slice(rank, None, world))
+        assert torch.equal(mine["inputs"], joint["inputs"][rank::world])
+        theirs = joint["data_samples"]["score"][rank::world]
+        assert torch.equal(mine["data_samples"]["score"], theirs)
 
 
 def test_draws_follow_the_key_alone():
@@ -75,3 +120,8 @@ def test_validation_and_no_augments_leave_images_alone():
 def test_mixing_needs_the_number_of_classes():
     with pytest.raises(ValueError, match="num_classes is needed"):
         MixingPreprocessor([0.0], [1.0], dict(augments=[MIXUP]))
+
+
+def test_another_way_to_mix_is_refused():
+    with pytest.raises(ValueError, match="by Mixup and CutMix, not ResizeMix"):
+        build(dict(type="ResizeMix", alpha=1.0))

@@ -11,6 +11,15 @@ _digits_vit = dict(
     depth=4,
     num_heads=3,
 )
+# 8 x 8 places after the stem: the scans have no more. A step of SimCLR or BYOL on it
+# costs about as much as one of MSN on the ViT.
+_digits_resnet = dict(
+    type="PlainResNet",
+    layers=(2, 2, 2),
+    block="basic",
+    base_channels=32,
+    in_channels=1,
+)
 
 # A digit means something else in the mirror, so small rotations, shears and bends take
 # the place of flips, and there is no colour to jitter.

@@ -6,7 +6,7 @@ model = dict(
         type="MixingPreprocessor",
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
-        # One of the two a batch, each as likely.
+        # One of the two a pair of images, each as likely.
         batch_augments=dict(
             augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)]
         ),

@@ -37,10 +37,10 @@ _MOST_WAITING = 32
 
 @dataclass(frozen=True)
 class Computing:
-    """How images are read and tokens kept; no number depends on it.
+    """How images are read and tokens kept; of the numbers ``batch_size`` moves the rounding alone.
 
     Attributes:
-        batch_size: Images of a forward pass.
+        batch_size: Most images of a forward pass.
         workers: Data workers.
         memory: Bytes of memory for tokens.
         directory: Where a file holds them that are more.
@@ -119,13 +119,11 @@ def _labelled_tokens(
 ) -> LabelledTokens:
     """Run the frozen blocks once for each labelled image and view."""
 
-    def store(views: int) -> TokenStore:
+    def store(views: int, memory: int) -> TokenStore:
         dtype = torch.bfloat16 if encoder.amp else torch.float32
-        return TokenStore(
-            views, len(indices), encoder.device, dtype, computing.directory, computing.memory
-        )
+        return TokenStore(views, len(indices), encoder.device, dtype, computing.directory, memory)
 
-    central = crops = store(1)
+    central = crops = store(1, computing.memory)
     total = len(indices) * (1 + recipe.views)
     label = None if progress is None else f"{progress}: tokens"
     with Progress(total, label) as shown:
@@ -137,7 +135,7 @@ def _labelled_tokens(
             done += len(tokens)
             shown.to(done)
         if recipe.views:
-            crops = store(recipe.views)
+            crops = store(recipe.views, computing.memory - central.size)
             crop_tokens(
                 encoder,
                 data.support,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from msn_mm.engine.batch import quarter_batch
 from msn_mm.errors import UserError
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3)
@@ -23,7 +24,7 @@ class Trial:
         return f"lr {self.lr:g} x {self.epochs} epochs"
 
 
-DEFAULT_TRIAL = Trial(1e-3, 30)
+DEFAULT_TRIAL = Trial(1e-3, 100)
 """Taken when nothing can be chosen: some class has one labelled image."""
 
 
@@ -44,7 +45,8 @@ class PartialRecipe:
             central view alone.
         scale: Range of the share of an image that a crop covers.
         flip: Probability of the mirror image.
-        batch: Images of an optimizer step.
+        batch: Most images of an optimizer step; a quarter of fewer images, see
+            :func:`~msn_mm.engine.batch.quarter_batch`.
         layer_decay: Factor from the head's rate to the block's.
         label_smoothing: Of the cross-entropy.
         drop_path: Rate of both branches of the block.
@@ -83,6 +85,10 @@ class PartialRecipe:
         """The grid, without repetitions."""
         grid = [Trial(lr, epochs) for lr in self.learning_rates for epochs in self.epochs]
         return list(dict.fromkeys(grid))
+
+    def batch_of(self, images: int) -> int:
+        """Return the images of a step of a training on ``images`` images."""
+        return min(self.batch, quarter_batch(images))
 
     def settings(self) -> dict[str, Any]:
         """Return what the numbers depend on, for ``results.json``."""

@@ -68,10 +68,13 @@ class TokenStore:
         self._tokens[view, start : start + len(tokens)] = tokens
 
     def get(self, view: int, rows: Tensor) -> Tensor:
-        """Return the tokens of a view of images by their numbers, float32 on the device."""
+        """Return the tokens of a view of images by their numbers, on the device.
+
+        float32 where half precision is kept, else as they are kept.
+        """
         assert self._tokens is not None
         found = self._tokens[view].index_select(0, rows.to(self._tokens.device))
-        return found.to(self._device, non_blocking=True).float()
+        return found.to(self._device).to(torch.promote_types(self._dtype, torch.float32))
 
     @property
     def size(self) -> int:
@@ -97,7 +100,7 @@ class TokenStore:
         except OSError as error:
             raise UserError(
                 f"the tokens of {self.images:,} images in {self.views} views take "
-                f"{size / GIB:.1f} GiB, more than --memory {self._most / GIB:g}, and a file in "
+                f"{size / GIB:.1f} GiB, more than --memory has left, and a file in "
                 f"--out cannot hold them ({error.strerror}); lower --views, or add --amp"
             ) from error
         return tokens.view(shape)

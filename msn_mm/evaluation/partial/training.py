@@ -93,7 +93,7 @@ class LastBlockTrainer:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        batches = -(-len(rows) // recipe.batch)
+        batches = -(-len(rows) // recipe.batch_of(len(rows)))
         total = batches * trial.epochs
         step = 0
         for epoch in range(trial.epochs):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import copy
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.ops.cls_block import cls_after
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
 
 _WEIGHT_STD = 0.01
@@ -68,7 +68,7 @@ class LastBlockClassifier(nn.Module):
             gates = draw_gates([path.rate for path in self._paths], len(tokens), keys, keys.device)
         for path in self._paths:
             path.gate = None if gates is None else gates[path.index]
-        return self.head(self.norm(_cls_after(self.block, tokens)))
+        return self.head(self.norm(cls_after(self.block, tokens)))
 
     def get_layer_depth(self, name: str) -> tuple[int, int]:
         """Return the layer of a parameter and how many there are: the block, then the rest."""
@@ -87,16 +87,3 @@ def trunk_with_blocks(trunk: nn.Module) -> MaskedViT:
         f"backbone {type(trunk).__name__} has no last block to fine-tune by itself; partial "
         "fine-tuning wants type='MaskedViT' (any timm ViT by name)"
     )
-
-
-def _cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
-    """``(B, T, D)`` -> ``(B, D)``: the CLS token behind a block.
-
-    Nobody reads the other tokens, so of timm's plain block the second half, two
-    thirds of the work, is computed for the CLS token alone.
-    """
-    if type(block) is not Block:
-        return block(tokens)[:, 0]
-    seen = block.attn(block.norm1(tokens))[:, :1]
-    cls = tokens[:, :1] + block.drop_path1(block.ls1(seen))
-    return (cls + block.drop_path2(block.ls2(block.mlp(block.norm2(cls)))))[:, 0]

@@ -50,6 +50,10 @@ class DINOHead(nn.Module):
         bottleneck_dim: P.
         norm_last_layer: The rows of the last layer have length 1; else lengths that are
             learnt, which helps small models and can make large ones unstable.
+        init_std: Standard deviation of the first weights, 0.02 at the published widths. In
+            a narrow head such weights shrink what goes through it, until biases
+            outweigh the image and all images get one output: there about
+            ``1 / sqrt(hidden_dim)``.
 
     Raises:
         ValueError: For a width below 1 or a single output.
@@ -62,6 +66,7 @@ class DINOHead(nn.Module):
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
         norm_last_layer: bool = True,
+        init_std: float = 0.02,
     ) -> None:
         super().__init__()
         widths = dict(in_dim=in_dim, hidden_dim=hidden_dim, bottleneck_dim=bottleneck_dim)
@@ -81,7 +86,7 @@ class DINOHead(nn.Module):
         )
         for layer in self.projector:
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.trunc_normal_(layer.weight, std=init_std)
                 nn.init.zeros_(layer.bias)
         self.last_layer = WeightNormLinear(bottleneck_dim, output_dim, norm_last_layer)
 

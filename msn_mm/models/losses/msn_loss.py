@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from msn_mm.models.ops.distributed import logsumexp_over_ranks, world_size
 from msn_mm.models.ops.sinkhorn import sinkhorn
-from msn_mm.models.ops.statistics import entropy
+from msn_mm.models.ops.statistics import divergence
 from msn_mm.registry import MODELS
 
 
@@ -25,7 +25,8 @@ class MSNTerms(NamedTuple):
     cross_entropy: Tensor
     """Scalar: mean over views and images of H(target, anchor prediction)."""
     me_max: Tensor
-    """Scalar, unweighted: ln K - H(mean prediction), zero when all prototypes are used alike."""
+    """Scalar, unweighted: KL(mean prediction || prior); for the uniform prior ln K - H(mean
+    prediction), zero when all prototypes are used alike."""
     log_mean_prediction: Tensor
     """``(K,)`` log of the mean anchor prediction over views, images and ranks."""
     targets: Tensor
@@ -46,6 +47,7 @@ def msn_loss(
     anchor_temperature: float = 0.1,
     target_temperature: float = 0.025,
     sinkhorn_iterations: int = 3,
+    log_prior: Tensor | None = None,
 ) -> MSNTerms:
     """Compute both terms of the MSN loss over the joint batch of all ranks.
 
@@ -56,6 +58,8 @@ def msn_loss(
         anchor_temperature: Softmax temperature of the anchors.
         target_temperature: Softmax temperature of the targets, the smaller one (sharpening).
         sinkhorn_iterations: 0 switches Sinkhorn normalisation of the targets off.
+        log_prior: ``(K,)`` log of the share of images that each prototype is to get;
+            ``None``: 1/K, as in the paper.
 
     Returns:
         The terms, in float32 (float64 for float64 inputs) also under autocast.
@@ -78,7 +82,7 @@ def msn_loss(
         with torch.no_grad():
             log_target = log_predictions(targets, prototypes, target_temperature)
             if sinkhorn_iterations > 0:
-                log_target = sinkhorn(log_target, sinkhorn_iterations)
+                log_target = sinkhorn(log_target, sinkhorn_iterations, log_prior)
             target = log_target.exp()
         log_prediction = log_predictions(anchors, prototypes, anchor_temperature)
         views = anchors.shape[0] // batch
@@ -86,7 +90,7 @@ def msn_loss(
         cross_entropy = -(target * per_view).sum(-1).mean()
         joint = math.log(anchors.shape[0] * world_size())
         log_mean_prediction = logsumexp_over_ranks(log_prediction, dim=0) - joint
-        me_max = math.log(prototypes.shape[0]) - entropy(log_mean_prediction)
+        me_max = divergence(log_mean_prediction, log_prior)
     return MSNTerms(cross_entropy, me_max, log_mean_prediction, target)
 
 
@@ -142,7 +146,12 @@ class MSNLoss(nn.Module):
             anchor_temperature=self.anchor_temperature,
             target_temperature=self.target_temperature,
             sinkhorn_iterations=self.sinkhorn_iterations,
+            log_prior=self.log_prior(prototypes),
         )
+
+    def log_prior(self, prototypes: Tensor) -> Tensor | None:
+        """``(K, P)`` prototypes -> ``(K,)`` log of their prior; ``None``: uniform."""
+        return None
 
     def weigh(self, terms: MSNTerms) -> dict[str, Tensor]:
         """Return the terms as losses to be summed: ``loss_msn`` and ``loss_me_max``."""

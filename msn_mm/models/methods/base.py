@@ -26,6 +26,10 @@ class ViewUse(NamedTuple):
     """Whether a target network, without gradients, encodes it too."""
     mask_ratio: float = 0.0
     """Share of its patches that the trained network never sees."""
+    head_patches: float = 0.0
+    """Share of its patches that go through the trained head beside CLS."""
+    target_head_patches: float = 0.0
+    """Share of its patches that go through the target's head beside CLS."""
 
 
 class PretrainingMethod(BaseModel):

@@ -1,100 +1,26 @@
-"""BYOL: assembly of a network, its moving average and a predictor (arXiv 2006.07733).
-
-Legend: B images, D representation width, P projection width.
-"""
+"""BYOL: predict the moving average's projection of the other view (arXiv 2006.07733)."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from msn_mm.models.heads.necks import build_neck, project, width_of
-from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
-from msn_mm.models.methods.two_views import View, two_views
-from msn_mm.models.ops.finite import magnitude
-from msn_mm.models.readout import encode_whole
-from msn_mm.registry import MODELS, SCOPE
+from msn_mm.models.methods.momentum_prediction import MomentumPrediction
+from msn_mm.registry import MODELS
 
 
 @MODELS.register_module()
-class BYOL(PretrainingMethod):
+class BYOL(MomentumPrediction):
     """Predict, from one view, what a moving average of the network makes of the other.
 
-    Projector, predictor and loss are mmpretrain's. Its own model is not used: there
-    the moving average moves in the forward pass, before the step and on each
-    micro-batch. Each view goes through each network as a batch of its own, as in
-    the authors' code; the moving average's batch norm normalises by its batch and
-    keeps running statistics of its own.
-
-    The trained network is evaluated; the moving average is ``momentum_backbone``.
-
-    Args:
-        backbone: Config of a backbone with ``embed_dim``.
-        neck: Config of the projector; its input width follows the backbone.
-        head: Config of predictor and loss: ``LatentPredictHead``; the predictor's
-            input width follows the projector.
-        data_preprocessor: Config of the preprocessor.
-
-    Raises:
-        UserError: If the parts do not fit; in training, if there are not two views
-            of each image.
+    Arguments as of :class:`~msn_mm.models.methods.momentum_prediction.MomentumPrediction`;
+    predictor and loss come from mmpretrain's ``LatentPredictHead``.
     """
 
-    def __init__(
-        self,
-        backbone: Mapping[str, Any],
-        neck: Mapping[str, Any],
-        head: Mapping[str, Any],
-        data_preprocessor: dict | None = None,
-    ) -> None:
-        super().__init__(data_preprocessor)
-        self.backbone = MODELS.build(backbone)
-        self.neck = build_neck(neck, width_of(self.backbone))
-        predictor = {"in_channels": neck["out_channels"], **head["predictor"]}
-        self.head = MODELS.build({**head, "predictor": predictor, "_scope_": SCOPE})
-        self.momentum_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
-        self.momentum_neck = copy.deepcopy(self.neck).requires_grad_(False)
-
-    def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
-        """(source, target) modules whose parameters follow by moving average."""
-        return [(self.backbone, self.momentum_backbone), (self.neck, self.momentum_neck)]
-
-    def view_use(self, name: str) -> ViewUse:
-        """Tell what a step does with the views of a group."""
-        return ViewUse(trained=True, target=True)
-
-    def loss(self, inputs: Views) -> dict[str, Tensor]:
-        """Compute the loss of a training batch, and statistics for the log."""
-        pair = two_views(inputs, type(self).__name__)
-        with torch.no_grad():
-            targets = [self._encode(v, self.momentum_backbone, self.momentum_neck)[1] for v in pair]
-        encoded = [self._encode(view, self.backbone, self.neck) for view in pair]
-        predictions = [project(self.head.predictor, projection) for _, projection in encoded]
-        with torch.autocast(predictions[0].device.type, enabled=False):
-            loss = sum(
-                self.head.loss_module(_precise(prediction), _precise(target))
-                for prediction, target in zip(predictions, reversed(targets), strict=True)
-            )
-        representations = [z for z, _ in encoded]
-        self.diagnostics = {"representations": representations[0].detach()}
-        self.magnitudes = {
-            "the views": magnitude(*(view["images"] for view in pair)),
-            "the targets": magnitude(*targets),
-            "the representations": magnitude(*representations),
-            "the projections": magnitude(*(projection for _, projection in encoded)),
-            "the predictions": magnitude(*predictions),
-        }
-        return {"loss_byol": loss}
-
-    def _encode(self, view: View, backbone: nn.Module, neck: nn.Module) -> tuple[Tensor, Tensor]:
-        """One view -> representations ``(B, D)`` and projections ``(B, P)``."""
-        z = encode_whole(backbone, view["images"], view["key"])
-        return z, project(neck, z)
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    def compare(
+        self, predictions: Sequence[Tensor], targets: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Compute the loss of predictions and targets, ``(B, P)`` of each view."""
+        terms = map(self.head.loss_module, predictions, targets)
+        return {"loss_byol": sum(terms, start=predictions[0].new_zeros(()))}

@@ -39,6 +39,10 @@ class DINO(SelfDistillation):
         UserError: If head and backbone do not fit, or there is no target view.
     """
 
+    # The loss is a mean over images and the centre one over steps: a batch in several
+    # parts is the same training.
+    couples_images = False
+
     def __init__(
         self,
         backbone: dict,

@@ -40,8 +40,8 @@ class MAE(PretrainingMethod):
         data_preprocessor: Config of the preprocessor.
 
     Raises:
-        UserError: If the backbone cannot drop patches, the decoder's width does
-            not fit its positions, or the mask leaves nothing to rebuild.
+        UserError: If the backbone cannot drop patches, a width does not suit
+            fixed positions, or the mask leaves nothing to rebuild.
     """
 
     couples_images = False
@@ -71,10 +71,7 @@ class MAE(PretrainingMethod):
         self.mask_ratio = mask_ratio
         self.side = patch * rows
         if fixed_positions:
-            fix_positions_(self.backbone)
-        width = decoder.get("decoder_embed_dim", 512)
-        if width % 4:
-            raise UserError(f"model.decoder.decoder_embed_dim is {width}; 4 must divide it")
+            fix_positions_(self.backbone.vit.pos_embed, self.backbone.grid)
         self.decoder = MODELS.build(
             {
                 "num_patches": rows * columns,
@@ -87,8 +84,9 @@ class MAE(PretrainingMethod):
         self.head = MODELS.build(
             {"patch_size": patch, "in_channels": self.backbone.in_chans, **head}
         )
-        # mmpretrain leaves the decoder's positions at 0 until they are asked for.
-        self.decoder.init_weights()
+        # mmpretrain leaves both at 0 until a runner asks for a start.
+        fix_positions_(self.decoder.decoder_pos_embed, self.backbone.grid)
+        torch.nn.init.normal_(self.decoder.mask_token, std=0.02)
         for part in (self.backbone, self.decoder):
             start_linear_(part)
         start_patches_(self.backbone)

@@ -41,6 +41,20 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     return -(log_probabilities.exp() * log_probabilities).sum()
 
 
+def divergence(log_probabilities: Tensor, log_prior: Tensor | None = None) -> Tensor:
+    """KL(p || prior) in nats, differentiable; zero where p is the prior.
+
+    Against the uniform prior that is ln K - H(p), the mean-entropy term of MSN.
+
+    Args:
+        log_probabilities: ``(K,)`` log of p.
+        log_prior: ``(K,)``; ``None``: uniform.
+    """
+    if log_prior is None:
+        return math.log(log_probabilities.numel()) - entropy(log_probabilities)
+    return -(log_probabilities.exp() * log_prior).sum() - entropy(log_probabilities)
+
+
 @torch.no_grad()
 def prototypes_in_use(mean_prediction: Tensor, share: float = 0.1) -> int:
     """Count prototypes whose mean prediction is at least ``share`` of the uniform 1/K.

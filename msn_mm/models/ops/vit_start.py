@@ -15,29 +15,33 @@ from torch import nn
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.ops.position import Grid
 
 
 @torch.no_grad()
-def fix_positions_(trunk: MaskedViT) -> None:
-    """Give a ViT sine-cosine positions that are not trained, zeros for CLS.
+def fix_positions_(positions: nn.Parameter | None, grid: Grid) -> None:
+    """Set positions to sines and cosines of the patch's row and column, and stop their training.
 
-    They stay the parameter ``vit.pos_embed``, as in a trunk that trains them.
+    A parameter stays a parameter, so the names of the weights are those of a
+    network that trains it.
+
+    Args:
+        positions: ``(1, 1 + N, D)``, of CLS (set to 0) and the patches row by row.
+        grid: (rows, columns) with N = rows * columns.
 
     Raises:
-        UserError: If it has no learned positions of CLS and patches to replace, or
-            a width that 4 does not divide.
+        UserError: If there is no position for CLS and each patch, or 4 does not
+            divide the width.
     """
     from mmpretrain.models.utils import build_2d_sincos_position_embedding
 
-    positions = trunk.vit.pos_embed
-    wanted = (1, 1 + trunk.grid[0] * trunk.grid[1], trunk.embed_dim // 4 * 4)
     found = None if positions is None else tuple(positions.shape)
-    if positions is None or found != wanted:
+    if positions is None or found != (1, 1 + grid[0] * grid[1], positions.shape[2] // 4 * 4):
         raise UserError(
-            "fixed positions need a ViT of a width that 4 divides, with a position for CLS and "
-            f"each patch (such as 'vit_base_patch16_224'); the backbone's are {found}"
+            "fixed positions need a ViT with a position for CLS and each patch and a width that 4 "
+            f"divides, such as 'vit_base_patch16_224'; these positions are {found}"
         )
-    positions.copy_(build_2d_sincos_position_embedding(trunk.grid, wanted[2], cls_token=True))
+    positions.copy_(build_2d_sincos_position_embedding(grid, positions.shape[2], cls_token=True))
     positions.requires_grad_(False)
 
 

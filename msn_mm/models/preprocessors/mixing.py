@@ -1,6 +1,6 @@
 """Normalisation, and in training the mixing of images and of their labels.
 
-Shapes: B images, C channels, S side, K classes.
+Shapes: B images, P = B // 2 pairs, C channels, S side, K classes.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
@@ -19,23 +21,26 @@ from msn_mm.registry import MODELS
 
 @MODELS.register_module()
 class MixingPreprocessor(MultiViewPreprocessor):
-    """Prepare labelled images, in training mixed by mmpretrain's ``Mixup`` and ``CutMix``.
+    """Prepare labelled images, in training mixed as mmpretrain's ``Mixup`` and ``CutMix`` say.
 
-    For each batch one of the augmentations is drawn. Those draw from global
-    generators; here all they draw follows from the key of the batch's first
-    image, so a resumed run mixes what the first would have. Each process mixes
-    the images that it has.
+    Those mix any two images of a process's batch, by one draw from global
+    generators. Here image i of the first half is mixed with image i of the second, and
+    which of the two ways, how much and where follows from the key of the former. As
+    processes take every n-th image of the joint batch
+    (:class:`~msn_mm.datasets.KeyedSampler`), a pair is the same pair on any number of
+    processes with an even batch each. The last of an odd number stays as it is.
 
     Args:
         mean: C means, on the scale 0-255.
         std: C standard deviations, on the scale 0-255.
-        batch_augments: As in mmpretrain: ``augments``, configs of batch augmentations,
+        batch_augments: As in mmpretrain: ``augments``, configs of ``Mixup`` and ``CutMix``,
             and ``probs``, a probability each (default: alike). ``None`` mixes nothing.
         num_classes: K; needed to mix.
         non_blocking: Copy to the device without waiting.
 
     Raises:
-        ValueError: If images are to be mixed and ``num_classes`` is missing.
+        ValueError: If images are to be mixed and ``num_classes`` is missing, or in
+            another way than these two.
     """
 
     def __init__(
@@ -53,9 +58,13 @@ class MixingPreprocessor(MultiViewPreprocessor):
             if num_classes is None:
                 raise ValueError("MixingPreprocessor: num_classes is needed to mix labels")
             # Here, because it brings all of mmpretrain's models along.
-            from mmpretrain.models.utils.batch_augments import RandomBatchAugment
+            from mmpretrain.models.utils.batch_augments import CutMix, Mixup, RandomBatchAugment
 
             self.batch_augments = RandomBatchAugment(**batch_augments)
+            for augment in self.batch_augments.augments:
+                if augment is not None and type(augment) not in (CutMix, Mixup):
+                    kind = type(augment).__name__
+                    raise ValueError(f"MixingPreprocessor mixes by Mixup and CutMix, not {kind}")
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -75,10 +84,53 @@ class MixingPreprocessor(MultiViewPreprocessor):
         done = super().forward(data, training)
         if not training or self.batch_augments is None:
             return done
-        samples = done["data_samples"]
+        images, samples = done["inputs"], done["data_samples"]
+        one_hot = F.one_hot(samples["label"], self.num_classes).float()
         # The batch as it came is still on the host.
-        first = SampleKey(int(data["data_samples"]["key"][0]))
-        with torch.autocast(self.device.type, enabled=False), keyed_random(first):
-            one_hot = F.one_hot(samples["label"], self.num_classes)
-            inputs, score = self.batch_augments(done["inputs"], one_hot)
-        return {**done, "inputs": inputs, "data_samples": {**samples, "score": score}}
+        keys = data["data_samples"]["key"]
+        half = len(keys) // 2
+        drawn = self._draw(keys[:half].tolist(), images.shape[-2], images.shape[-1])
+        drawn = drawn.to(images.device, non_blocking=True).repeat(2, 1)
+        paired = slice(0, 2 * half)
+        with torch.autocast(self.device.type, enabled=False):
+            kept = _kept(drawn, images.shape[-2], images.shape[-1])
+            images[paired] = torch.lerp(images[paired].roll(half, 0), images[paired], kept)
+            share = drawn[:, :1]
+            one_hot[paired] = torch.lerp(one_hot[paired].roll(half, 0), one_hot[paired], share)
+        return {**done, "data_samples": {**samples, "score": one_hot}}
+
+    def _draw(self, keys: Sequence[int], high: int, wide: int) -> Tensor:
+        """Draw for P pairs: what an image keeps of its label and of a pixel, and the box.
+
+        Returns:
+            (P, 6) float32: share of the label, share of the pixels outside the box, and
+            the box's first and last row and column (ends not included).
+        """
+        assert self.batch_augments is not None
+        augments, probs = self.batch_augments.augments, self.batch_augments.probs
+        rows = np.zeros((len(keys), 6), dtype=np.float32)
+        rows[:, :2] = 1.0
+        # Puts the generators back behind the block.
+        with keyed_random(SampleKey(0)):
+            for row, key in zip(rows, keys, strict=True):
+                np.random.seed(key)  # noqa: NPY002  (the generator that mmpretrain draws from)
+                augment = augments[np.random.choice(len(augments), p=probs)]  # noqa: NPY002
+                if augment is None:
+                    continue
+                share = np.random.beta(augment.alpha, augment.alpha)  # noqa: NPY002
+                if hasattr(augment, "cutmix_bbox_and_lam"):
+                    box, row[0] = augment.cutmix_bbox_and_lam((high, wide), share)
+                    row[2:] = box
+                else:
+                    row[:2] = share
+        return torch.from_numpy(rows)
+
+
+def _kept(drawn: Tensor, high: int, wide: int) -> Tensor:
+    """``(n, 6)`` as drawn -> each pixel's share of the image itself, ``(n, 1, high, wide)``."""
+    top, bottom, left, right = drawn[:, 2:, None].unbind(1)
+    rows = torch.arange(high, device=drawn.device)
+    columns = torch.arange(wide, device=drawn.device)
+    is_high = ((rows >= top) & (rows < bottom))[:, None, :, None]
+    is_wide = ((columns >= left) & (columns < right))[:, None, None, :]
+    return torch.where(is_high & is_wide, 0.0, drawn[:, 1, None, None, None])

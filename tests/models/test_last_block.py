@@ -1,0 +1,112 @@
+"""The last block by itself: the same numbers as inside the network, for the CLS token alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from mmpretrain.models import ResNet
+from torch import nn
+
+from msn_mm.errors import UserError
+from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
+from msn_mm.models.ops.cls_block import cls_after
+
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "layer scale": {"init_values": 0.3},
+    "no bias, scaled norms": {"qkv_bias": False, "qk_norm": True, "scale_attn_norm": True},
+    "registers": {"reg_tokens": 2},
+    "one block": {"depth": 1},
+}
+
+
+def trunk(**changes: Any) -> MaskedViT:
+    torch.manual_seed(0)
+    args = {"embed_dim": 24, "depth": 3, "num_heads": 3, "patch_size": 8, **changes}
+    built = MaskedViT("vit_tiny_patch16_224", img_size=32, in_chans=1, **args).double().eval()
+    for parameter in built.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return built
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_part_and_last_block_are_the_whole_network(kind: str) -> None:
+    vit = trunk(**KINDS[kind])
+    images = torch.randn(3, 1, 32, 40, dtype=torch.float64)
+    tokens = vit.tokens_before_last(images)
+    assert tokens.shape == (3, vit.vit.num_prefix_tokens + 4 * 5, 24)
+    model = LastBlockClassifier(vit, 7).double().eval()
+    torch.testing.assert_close(model.norm(cls_after(model.block, tokens)), vit(images))
+    expected = vit(images) @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(model(tokens), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_those_of_the_whole_block(kind: str) -> None:
+    block = trunk(**KINDS[kind]).vit.blocks[-1]
+    tokens = torch.randn(4, 9, 24, dtype=torch.float64)
+    wanted = torch.randn(4, 24, dtype=torch.float64)
+
+    def gradients(output: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad((output * wanted).sum(), list(block.parameters())))
+
+    for one, other in zip(
+        gradients(cls_after(block, tokens)), gradients(block(tokens)[:, 0]), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_block_of_another_kind_is_computed_whole() -> None:
+    block = trunk(norm_layer=nn.LayerNorm, block_fn=_Odd).vit.blocks[-1]
+    tokens = torch.randn(2, 9, 24, dtype=torch.float64)
+    torch.testing.assert_close(cls_after(block, tokens), block(tokens)[:, 0])
+
+
+class _Odd(nn.Module):
+    def __init__(self, dim: int, **_: Any) -> None:
+        super().__init__()
+        self.mix = nn.Linear(dim, dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.mix(x).mean(1, keepdim=True)
+
+
+def test_drop_path_follows_the_keys() -> None:
+    vit = trunk(drop_path_rate=0.1)
+    model = LastBlockClassifier(vit, 7, drop_path=0.5, seed=1).double().train()
+    tokens = torch.randn(64, 17, 24, dtype=torch.float64)
+    keys = torch.arange(64)
+    drawn = model(tokens, keys)
+    torch.testing.assert_close(model(tokens, keys), drawn)
+    torch.testing.assert_close(model(tokens[5:9], keys[5:9]), drawn[5:9])
+    whole = model(tokens)
+    torch.testing.assert_close(model.eval()(tokens, keys), whole)
+    # Where both branches fell out, the head sees the normed input.
+    skipped = model.head(model.norm(tokens[:, 0]))
+    both = (drawn - skipped).abs().amax(1) < 1e-9
+    assert 6 <= int(both.sum()) <= 28
+    assert not bool(((drawn - whole).abs().amax(1) < 1e-9).any())
+
+
+def test_the_trunk_stays_and_the_head_starts_small() -> None:
+    vit = trunk().requires_grad_(False)
+    before = {name: value.clone() for name, value in vit.state_dict().items()}
+    model = LastBlockClassifier(vit, 100, seed=3)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(parameter.requires_grad for parameter in vit.parameters())
+    for parameter in model.parameters():
+        parameter.data.add_(1)
+    assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
+    again, other = LastBlockClassifier(vit, 100, seed=3), LastBlockClassifier(vit, 100, seed=4)
+    assert torch.equal(again.head.weight + 1, model.head.weight)
+    assert not torch.equal(again.head.weight, other.head.weight)
+    assert again.head.weight.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_network_without_blocks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"backbone ResNet has no last block .*MaskedViT") as error:
+        trunk_with_blocks(ResNet(18))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,136 @@
+"""SimCLR and BYOL on real digits through the real runner, as their configs have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
+from msn_mm.engine.launch import build_runner, load_config
+from tests.helpers import IMAGES, assert_same, run, weights
+
+METHODS = ("simclr", "byol")
+
+
+def tiny(method: str, **options: Any) -> Any:
+    """A digits config at tiny size: 64 images, batch 16, one stage of width 8, three epochs."""
+    cfg = load_config(f"configs/{method}_digits.py")
+    cfg.merge_from_dict(
+        {
+            "model.backbone.layers": (1,),
+            "model.backbone.base_channels": 8,
+            "model.neck.hid_channels": 16,
+            "train_dataloader.dataset.dataset.indices": IMAGES,
+            "global_batch_size": 16,
+            "base_batch_size": 16,
+            "train_cfg.max_epochs": 3,
+            "train_cfg.val_interval": 1000,
+            "default_hooks.checkpoint.interval": 1,
+            "visualizer.vis_backends": [dict(type="LocalVisBackend")],
+        }
+    )
+    for part in cfg.param_scheduler:
+        part.update({"begin": 1} if part.type == "CosineAnnealingLR" else {"end": 1})
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def state(runner: Any) -> dict[str, Any]:
+    """All that training moves: weights, statistics of every batch norm, the optimizer's momenta."""
+    moments = runner.optim_wrapper.optimizer.state_dict()["state"]
+    return {
+        "model": weights(runner),
+        "optimizer": {
+            number: {name: value.clone() for name, value in values.items()}
+            for number, values in moments.items()
+        },
+    }
+
+
+class Poison(Hook):
+    """Make the trained network's representations not finite at one iteration."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+        self.before: Any = None
+        self.after: Any = None
+
+    def before_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
+        if runner.iter == self.iteration:
+            self.before = state(runner)
+            self.handle = runner.model.backbone.register_forward_hook(lambda _, __, z: z * 1e39)
+        if runner.iter == self.iteration + 1:
+            self.handle.remove()
+            self.after = state(runner)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_ends_bitwise_where_the_uninterrupted_one_does(
+    method: str, tmp_path: Path
+) -> None:
+    whole = run(tiny(method), tmp_path / "whole")
+    resumed = run(tiny(method), tmp_path / "resumed", resume=tmp_path / "whole" / "epoch_1.pth")
+    assert resumed.iter == whole.iter == 12
+    end = state(whole)
+    assert_same(end, state(resumed))
+    names = end["model"]
+    if method == "byol":
+        # Each network keeps statistics of its own, and the moving average has moved.
+        for part in ("bn1.running_mean", "conv1.weight"):
+            assert not torch.equal(names[f"backbone.{part}"], names[f"momentum_backbone.{part}"])
+    assert len(end["optimizer"]) == sum(p.requires_grad for p in whole.model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_that_is_not_finite_changes_nothing(method: str, tmp_path: Path) -> None:
+    runner = build_runner(tiny(method, **{"train_cfg.max_epochs": 2}), work_dir=tmp_path)
+    poison = Poison(2)
+    runner.register_hook(poison)
+    runner.train()
+    assert_same(poison.before, poison.after)
+    log = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+    assert "the representations" in log
+    assert not torch.equal(
+        poison.after["model"]["backbone.conv1.weight"], weights(runner)["backbone.conv1.weight"]
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_monitor_reads_and_warns(method: str, tmp_path: Path) -> None:
+    cfg = tiny(method)
+    for hook in cfg.custom_hooks:
+        if hook.type == "CollapseMonitorHook":
+            hook.update(interval=4, window=2)
+    runner = build_runner(cfg, work_dir=tmp_path)
+    # Nearly one representation for all images.
+    runner.model.backbone.register_forward_hook(lambda _, __, z: 1 + 1e-4 * z)
+    runner.train()
+    log = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
+    assert "Collapse monitor, constant representation" in log and "me_max" not in log
+    assert runner.message_hub.get_scalar("train/rank_me").current() < 1.5
+    (monitor,) = (h for h in runner.hooks if isinstance(h, CollapseMonitorHook))
+    assert monitor.announced == {"constant representation"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_short_training_beats_the_untrained_network(method: str, tmp_path: Path) -> None:
+    options = {"train_cfg.max_epochs": 40, "train_cfg.val_interval": 40}
+    cfg = load_config(f"configs/{method}_digits.py", options)
+    runner = build_runner(cfg, work_dir=tmp_path)
+    before = runner.val_loop.run()
+    # What validation ran through is an evaluated network, not yet a trained one.
+    runner.train()
+    after = {
+        name.removeprefix("val/"): scalars.current()
+        for name, scalars in runner.message_hub.log_scalars.items()
+        if name.startswith("val/")
+    }
+    for name in ("lowshot/1_top1", "lowshot/5_top1", "knn/top1"):
+        assert after[name] > before[name] + 5, (name, before[name], after[name])
