@@ -194,7 +194,7 @@ def test_optimizer_and_layer_wise_rates(config):
 def test_a_dry_run_tells_tokens_and_schedule():
     told = dry_run(load_config("finetune_vitb16"), processes=8)
     assert "224 pixels, 197 tokens with CLS" in told
-    assert "86,567,656 trained, 0 target" in told
+    assert "86,567,656 trained, 0 fixed" in told
     assert "128 a process x 8 x 1 accumulated = 1024" in told
 
 
