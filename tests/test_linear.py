@@ -131,7 +131,9 @@ def test_heads_learn_on_real_images_and_the_checkpoint_has_no_trunk(tmp_path: Pa
     first = float(runner.message_hub.get_scalar("val/linear/best_top1").data[0][0])
     assert measured["heads"][measured["best"]]["top1"] > first + 10
     saved = torch.load(tmp_path / "epoch_10.pth", weights_only=True)
-    assert all(k.startswith("heads.") or k == "trunk_digest" for k in saved["state_dict"])
+    assert all(
+        k.startswith("heads.") or k in ("trunk_digest", "head_list") for k in saved["state_dict"]
+    )
     assert {g["name"] for g in saved["optimizer"]["param_groups"]} == {"lr x1", "lr x100"}
 
 
@@ -235,11 +237,24 @@ def test_the_tool(
 
     again = call(*words, "--lr-scales", "1", "30", "--layer-norm", "both", "--resume")
     assert again["metrics"] == metrics, "a run that is over is measured, not repeated"
+    main = runpy.run_path(str(ROOT / "tools" / "linear.py"))["main"]
+    more = [*words, "--workers", "0", "--out", "out", "--resume", "--lr-scales", "1"]
+    with pytest.raises(UserError, match=r"'cls1 lr x30' is not among this run's\): resume with"):
+        main([*more, "100", "--layer-norm", "both"])
+    less = ["0.3" if word == "0.2" else word for word in more]
+    with pytest.raises(UserError, match=r"share of 0\.2 and this run 0\.3, .* --holdout 0\.2 and"):
+        main([*less, "30", "--layer-norm", "both"])
     parts = call(
         *words, "--lr-scales", "1", "30", "--layer-norm", "both", "--batch-size", "8", out="parts"
     )
     assert parts["settings"]["accumulation"] == 4
     assert parts["metrics"]["heads"].keys() == metrics["heads"].keys()
+    one, other = (
+        torch.load(Path(out, "epoch_2.pth"), weights_only=True)["state_dict"]
+        for out in ("out", "parts")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(
@@ -256,8 +271,26 @@ def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(
     assert own.train_dataloader.dataset.transform.flip == 0
     many = linear_config("configs/linear_digits.py", None, {}, LinearOptions(pass_batch=100), 2)
     assert many.accumulation == 2  # 128 a process: two passes of 64
+    for processes in (3, 5, 7):
+        odd = linear_config("tiny.py", None, {}, LinearOptions(), processes)
+        assert resolve_batch(odd, processes).global_batch == 32 // processes * processes
+    view = {"test_dataloader.dataset.transform.interpolation": "bicubic"}
+    for options, kind in (({}, "bilinear"), (view, "bicubic")):
+        cfg = linear_config("tiny.py", None, options, LinearOptions())
+        assert cfg.train_dataloader.dataset.transform.get("interpolation") == kind
     with pytest.raises(UserError, match="names no labelled data"):
         linear_config("configs/msn_folder.py", None, {}, LinearOptions())
+
+
+def test_mistakes_of_a_linear_config_are_one_line() -> None:
+    def refused(told: str, options: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match=told):
+            linear_config("configs/linear_digits.py", None, options, LinearOptions())
+
+    flip = {"train_dataloader.dataset.transform.flip": 2}
+    refused(r"LabelledCrop: .*flip must .*2", flip)
+    refused("val_evaluator is 'Accuracy', .*=LinearMetric", {"val_evaluator.type": "Accuracy"})
+    refused("names no labelled val_dataloader", {"val_dataloader": None})
 
 
 @pytest.mark.slow

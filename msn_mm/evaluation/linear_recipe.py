@@ -9,11 +9,14 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from msn_mm.engine.batch import quarter_batch
+from msn_mm.engine.batch import MIN_PROCESS_BATCH, quarter_batch
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
 from msn_mm.evaluation.finetuning import is_linear
+from msn_mm.evaluation.linear_batch import accumulation, dividing_batch
+from msn_mm.evaluation.linear_metric import LinearMetric
 from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
 from msn_mm.models.readout import can_mask, trunk_of
 from msn_mm.registry import DATASETS
@@ -86,22 +89,40 @@ def linear_config(
     )
     if data_of is not None and is_linear(cfg):
         raise UserError(f"{config} is a linear evaluation by itself; a row takes a model's config")
-    if is_linear(cfg):
+    is_own = is_linear(cfg)
+    if is_own:
         if checkpoint is not None:
             cfg.model.encoder["checkpoint"] = checkpoint
     elif data_of is not None and is_linear(data_of):
         cfg = _of_recipe(cfg, encoder, data_of)
     else:
         cfg = _of_model(cfg, encoder, data_of)
+    _check_validation(cfg)
     _change(cfg, options)
-    images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    with config_mistakes():
+        images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    pass_batch = max(options.pass_batch, MIN_PROCESS_BATCH)
     if options.global_batch is not None:
         cfg.global_batch_size = options.global_batch
     elif images < cfg.global_batch_size:
         # Several steps an epoch; the learning rate follows the batch.
-        cfg.global_batch_size = max(2 * processes, quarter_batch(images))
-    cfg.accumulation = _accumulation(cfg.global_batch_size, processes, options.pass_batch)
+        cfg.global_batch_size = dividing_batch(quarter_batch(images), processes, pass_batch)
+    elif not is_own:
+        cfg.global_batch_size = dividing_batch(cfg.global_batch_size, processes, pass_batch)
+    cfg.accumulation = accumulation(cfg.global_batch_size, processes, pass_batch)
     return cfg
+
+
+def _check_validation(cfg: Config) -> None:
+    if cfg.get("val_dataloader") is None:
+        raise UserError(f"{cfg.filename} names no labelled val_dataloader to measure heads on")
+    written = cfg.get("val_evaluator") or {}
+    for metric in [written] if isinstance(written, Mapping) else written:
+        if metric.get("type") != LinearMetric.__name__:
+            raise UserError(
+                f"val_evaluator is {metric.get('type')!r}, which cannot measure several heads: set "
+                f"val_evaluator.type={LinearMetric.__name__}"
+            )
 
 
 def _of_recipe(cfg: Config, encoder: ConfigDict, recipe: Config) -> Config:
@@ -135,7 +156,8 @@ def _of_model(cfg: Config, encoder: ConfigDict, data_of: Config | None) -> Confi
     )
     train, val = recipe.train_dataloader.dataset, recipe.val_dataloader.dataset
     train.dataset = ConfigDict(copy.deepcopy(found["support"]))
-    train.transform.update(size=side, channels=channels)
+    interpolation = view.get("interpolation", "bilinear")
+    train.transform.update(size=side, channels=channels, interpolation=interpolation)
     val.dataset = ConfigDict(copy.deepcopy(found["query"]))
     val.transform = ConfigDict(copy.deepcopy(dict(view)))
     return recipe
@@ -192,12 +214,3 @@ def _hold_out(cfg: Config, fraction: float) -> None:
         transform=val.dataset.transform,
     )
     val.collate_fn = ConfigDict(type="default_collate")
-
-
-def _accumulation(batch: int, processes: int, pass_batch: int) -> int:
-    """The fewest forward passes of at most ``pass_batch`` images that make up a batch."""
-    if batch % processes:
-        return 1  # the batch plan tells what is wrong, and the nearest that is right
-    share = batch // processes
-    fewest = -(-share // pass_batch)
-    return next(n for n in range(min(fewest, share), share + 1) if share % n == 0)
