@@ -48,6 +48,9 @@ def classifier_test(cfg: Config) -> Config:
         check_classifier(cfg)
     cfg = copy.deepcopy(cfg)
     cfg.test_cfg = {}
+    if ((cfg.get("test_dataloader") or {}).get("dataset") or {}).get("type") == "LabelledImages":
+        # Few labels on the frozen trunk: another question than how well this head answers.
+        cfg.test_dataloader = cfg.test_evaluator = None
     for part in ("dataloader", "evaluator"):
         cfg[f"test_{part}"] = cfg.get(f"test_{part}") or cfg[f"val_{part}"]
     for name in ("train", "val"):
