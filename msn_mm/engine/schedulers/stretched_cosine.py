@@ -52,7 +52,7 @@ class StretchedCosine(CosineAnnealingParamScheduler):
         begin: int = 0,
         end: int = 1_000_000_000,
         by_epoch: bool = True,
-        epoch_length: int | None = None,
+        epoch_length: float | None = None,
         **kwargs: Any,
     ) -> StretchedCosine:
         """Build the schedule in iterations from one that is given in epochs.
@@ -62,5 +62,5 @@ class StretchedCosine(CosineAnnealingParamScheduler):
         """
         if not by_epoch or not epoch_length:
             raise ValueError("converting to iterations needs by_epoch=True and an epoch_length")
-        begin, end = begin * epoch_length, end * epoch_length
+        begin, end = int(begin * epoch_length), int(end * epoch_length)
         return cls(optimizer, begin=begin, end=end, by_epoch=False, **kwargs)
