@@ -86,9 +86,11 @@ def _runs(sweeping: Sweeping) -> dict[str, dict[str, Any]]:
 
 
 def _conditions(sweeping: Sweeping) -> str:
-    protocol = sweeping.sweep.evaluation.protocol
+    seeds = sweeping.sweep.seeds
+    numbers = ", ".join(map(str, seeds))
+    over = f"mean ± standard deviation over the training seeds {numbers}"
     return (
-        f"mean ± standard deviation over the training seeds "
-        f"{', '.join(map(str, sweeping.sweep.seeds))}; each value is a mean over "
-        f"{protocol.splits} label splits; logistic regression and k-NN on frozen features"
+        f"{over if len(seeds) > 1 else f'training seed {numbers}'}; each value is a mean over "
+        f"{sweeping.sweep.evaluation.protocol.splits} label splits; logistic regression and k-NN "
+        "on frozen features"
     )

@@ -34,7 +34,7 @@ def test_runs_on_digits_have_one_budget(name: str) -> None:
     budgets = {run.label: budget_of(run) for run in sweep.runs}
     assert budget_warning(budgets) is None
     images = {one.images for one in budgets.values()}
-    assert images == ({230_400} if name == "zoo_digits" else {38_400})
+    assert images == ({153_600} if name == "zoo_digits" else {38_400})
     if name != "zoo_digits":
         assert list(sweep.seeds) == [0, 1, 2]
 

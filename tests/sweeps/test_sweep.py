@@ -22,6 +22,9 @@ from PIL import Image
 from msn_mm.engine.launch import load_config
 from msn_mm.evaluation.encoder import build_model
 from msn_mm.sweeps.measuring import spread_over_seeds
+from msn_mm.sweeps.run_place import RunPlace
+from msn_mm.sweeps.sweep_file import read_sweep
+from msn_mm.sweeps.training import train_here
 from msn_mm.utils.cli import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,9 +265,39 @@ def test_two_sweeps_do_not_share_a_directory(
 ) -> None:
     place.out.mkdir()
     with (place.out / ".lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_SH)
         assert "is in use by another sweep" in place.refused(capsys=capsys)
     assert not place.calls
+
+
+def test_a_training_that_outlives_its_sweep_keeps_the_directory(
+    place: Place, weights: Path
+) -> None:
+    run = read_sweep(place.file).runs[0]
+    place.does(msn__seed_0="slow")
+    place.out.mkdir()
+
+    def is_free() -> bool:
+        with (place.out / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            return True
+
+    held = (place.out / ".lock").open("a")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    training = threading.Thread(
+        target=train_here, args=(RunPlace(place.out, run, 0), place.tools, held.fileno())
+    )
+    training.start()
+    while not (place.out / "msn/seed_0/at_work").exists():
+        time.sleep(0.02)
+    held.close()  # as when the sweep is killed
+    assert not is_free()
+    (place.tools / "go").touch()
+    training.join()
+    assert is_free()
 
 
 def test_only_some_runs_are_trained_and_budgets_compared(
