@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from msn_mm.engine.batch import BatchPlan, apply_batch, couples_images, resolve_batch
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.fsdp.settle import WRAPPER
 from msn_mm.engine.fsdp.units import whole_at_once
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
