@@ -195,7 +195,9 @@ def self_supervised(kind: str) -> dict[str, Any]:
             loss=loss,
             predictor=dict(neck, in_channels=8, with_avg_pool=False),
         )
-        return dict(type="mmpretrain.BYOL", backbone=dict(type="ResNet", depth=18), neck=neck, head=head)
+        return dict(
+            type="mmpretrain.BYOL", backbone=dict(type="ResNet", depth=18), neck=neck, head=head
+        )
     if kind == "MAE":
         neck = dict(
             type="MAEPretrainDecoder",
