@@ -220,7 +220,7 @@ def test_the_predicted_cost_counts_the_decoder() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_training_beats_the_untrained_network(method: str, tmp_path: Path) -> None:
-    options = {"train_cfg.max_epochs": 40, "train_cfg.val_interval": 40}
+    options = {"train_cfg.max_epochs": 25, "train_cfg.val_interval": 25}
     runner = build_runner(load_config(f"configs/{method}_digits.py", options), work_dir=tmp_path)
     before = runner.val_loop.run()
     runner.train()
