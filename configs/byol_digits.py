@@ -15,7 +15,7 @@ model = dict(
     head=dict(predictor=dict(hid_channels=256, out_channels=64)),
 )
 train_dataloader = dict(
-    dataset=dict(transform=dict(views=dict(one=_base_._digits_large, two=_base_._digits_large)))
+    dataset=dict(transform=dict(views=dict(view=dict(_base_._digits_any, num=2))))
 )
 global_batch_size = _base_._digits_batch
 base_batch_size = _base_._digits_batch

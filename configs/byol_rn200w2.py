@@ -4,7 +4,7 @@
 
 Source: arXiv 2006.07733, which gives one recipe for all its networks. Published, not
 measured here: 79.6 % on ImageNet by a linear classifier on the frozen network; 40.7, 52.7
-and 62.9 % with 1, 2 and 5 labels a class (arXiv 2204.07141, table 1). Borders are JAX's, as
+and 62.9 % with 1, 2 and 5 labels a class (arXiv 2204.07141, table 10). Borders are JAX's, as
 in the published weights.
 """
 

@@ -11,9 +11,11 @@ model = dict(
     data_preprocessor=_base_._digits_pixels,
     backbone=dict(_delete_=True, **_base_._digits_resnet),
     neck=dict(hid_channels=256, out_channels=64),
+    # One of those that the paper tries on CIFAR-10 (appendix B.9).
+    head=dict(temperature=0.5),
 )
 train_dataloader = dict(
-    dataset=dict(transform=dict(views=dict(view=dict(_base_._digits_large, num=2))))
+    dataset=dict(transform=dict(views=dict(view=dict(_base_._digits_any, num=2))))
 )
 global_batch_size = _base_._digits_batch
 base_batch_size = _base_._digits_batch

@@ -121,7 +121,7 @@ def test_the_monitor_reads_and_warns(method: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_training_beats_the_untrained_network(method: str, tmp_path: Path) -> None:
-    options = {"train_cfg.max_epochs": 40, "train_cfg.val_interval": 40}
+    options = {"train_cfg.max_epochs": 60, "train_cfg.val_interval": 60}
     cfg = load_config(f"configs/{method}_digits.py", options)
     runner = build_runner(cfg, work_dir=tmp_path)
     before = runner.val_loop.run()

@@ -191,7 +191,9 @@ def _newest(runner: Runner) -> str:
 def _advice(runner: Runner, culprit: str) -> str:
     if culprit == "the views":
         return "look at the images and at data_preprocessor's mean and std"
-    knobs = ["lower the learning rate", "raise model.mask_ratio", "clip gradients"]
+    model = getattr(runner.model, "module", runner.model)
+    masks = ["raise model.mask_ratio"] if hasattr(model, "mask_ratio") else []
+    knobs = ["lower the learning rate", *masks, "clip gradients"]
     if isinstance(runner.optim_wrapper, AmpGroupOptimWrapper):
         knobs.append("train without bfloat16 (--amp)")
     return f"{', '.join(knobs[:-1])} or {knobs[-1]}"

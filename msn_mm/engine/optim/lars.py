@@ -105,8 +105,8 @@ def _lengths(tensors: list[Tensor]) -> Tensor:
 class LARSGroupsConstructor(DecayGroupsConstructor):
     """The groups of its parent; those without weight decay go without LARS's rate as well.
 
-    So do SimCLR (arXiv 2002.05709, appendix B.6) and BYOL (arXiv 2006.07733, section 3.3)
-    with biases and batch norms.
+    So does BYOL with biases and batch norms (arXiv 2006.07733, section 3.3), and SimCLR
+    in its authors' code (https://github.com/google-research/simclr).
     """
 
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
