@@ -86,6 +86,8 @@ def test_recipe_is_the_published_one(name):
     assert len(temperatures) == (2 if name.startswith("ibot") else 1)
     for hook in temperatures:
         assert (hook.start, hook.end, hook.epochs) == (start, 0.07, warm_up)
+        told = ends[hook.get("name", "target_temperature").replace("_", " ")]
+        assert (told.first, told.last) == (start, 0.07)
     (frozen_layer,) = hooks(cfg, "FrozenLayerHook")
     assert (frozen_layer.module, frozen_layer.epochs) == ("head.last_layer", frozen)
     assert cfg.model.head.norm_last_layer == norm

@@ -90,7 +90,8 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
 
     Returns:
         One entry for the learning rate and one for the weight decay, where the
-        optimizer has them, and one for the momentum of an ``EMAHook``.
+        optimizer has them, one for the momentum of an ``EMAHook``, and one for each
+        temperature that a ``TargetTemperatureHook`` sets.
     """
     check_schedules(cfg)
     optimizer_cfg = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
@@ -104,6 +105,10 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
         if isinstance(hook, Mapping) and hook.get("type") == "EMAHook":
             first, last = hook.get("momentum", 0.996), hook.get("end_momentum", 1.0)
             ends.append(ScheduleEnds("target momentum", first, (last, length), last))
+        elif isinstance(hook, Mapping) and hook.get("type") == "TargetTemperatureHook":
+            name = str(hook.get("name", "target_temperature")).replace("_", " ")
+            first, last = hook.get("start", 0.04), hook.get("end", 0.07)
+            ends.append(ScheduleEnds(name, first, (last, hook.get("epochs", 30)), last))
     return ends
 
 

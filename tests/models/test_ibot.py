@@ -167,3 +167,13 @@ def test_use_of_views_counts_patches_of_the_heads():
     assert (use.trained, use.target) == (True, True)
     assert (use.head_patches, use.target_head_patches) == (pytest.approx(0.2), 1.0)
     assert model.view_use("local") == (True, False, 0.0, 0.0, 0.0)
+
+
+def test_losses_under_autocast_are_close_and_in_full_precision():
+    model, views = tiny_ibot().eval(), dino_views()
+    want = model.loss(views)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = model.loss(views)
+    for name in ("loss_cls", "loss_patch"):
+        assert got[name].dtype == torch.float32
+        assert got[name].item() == pytest.approx(want[name].item(), rel=0.02)
