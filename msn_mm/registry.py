@@ -27,7 +27,8 @@ runner_loading.register()
 _ENGINE = [f"msn_mm.engine.{part}" for part in ("hooks", "loops", "optim", "schedulers")]
 _MODELS = ["msn_mm.models"]
 _DATASETS = ["msn_mm.datasets"]
-_EVALUATION = ["msn_mm.evaluation.lowshot_metric", "msn_mm.evaluation.linear_metric"]
+_METRIC_NAMES = ("lowshot_metric", "linear_metric", "top_accuracy")
+_EVALUATION = [f"msn_mm.evaluation.{name}" for name in _METRIC_NAMES]
 
 
 class _OwnRegistry(Registry):

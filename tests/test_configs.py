@@ -19,7 +19,7 @@ from msn_mm.utils.config_files import config_directories
 from msn_mm.utils.dry_run import make_plan
 from tests.helpers import run, save_cifar
 
-CONFIGS = sorted(p.name for p in config_directories()[0].glob("msn_*.py"))
+CONFIGS = sorted(p.name for p in config_directories()[0].glob("*msn_*.py"))
 
 # name: (backbone parameters in millions, target, anchor and focal tokens with CLS, epochs).
 # The parameters are timm's counts of the classifiers (22.05, 86.57, 304.33) less
@@ -28,6 +28,7 @@ PAPER = {
     "msn_vits16.py": (21.67, 197, 167, 37, 800),
     "msn_vits16_nosinkhorn.py": (21.67, 197, 167, 37, 800),
     "msn_vits16_released.py": (21.67, 197, 167, 37, 800),
+    "pmsn_vits16.py": (21.67, 197, 167, 37, 800),
     "msn_vitb16.py": (85.80, 197, 138, 37, 600),
     "msn_vitb8.py": (85.81, 785, 549, 145, 600),
     "msn_vitb4.py": (87.50, 3137, 941, 577, 300),
@@ -103,7 +104,7 @@ def test_parts_are_at_most_two_hops_away():
 
 
 def test_every_paper_config_is_listed():
-    small = {"msn_cifar10.py", "msn_digits.py", "msn_folder.py"}
+    small = {"msn_cifar10.py", "msn_digits.py", "msn_folder.py", "pmsn_digits.py"}
     assert set(PAPER) | small == set(CONFIGS)
 
 
@@ -233,3 +234,13 @@ def test_a_folder_of_one_s_own_has_no_labels():
     assert not [key for key in cfg if key.startswith(("val_", "test_"))]
     with pytest.raises(UserError, match="names no labelled data"):
         labelled_data(cfg)
+
+
+@pytest.mark.parametrize("size", ["vits16", "digits"])
+def test_pmsn_is_msn_but_for_its_prior(size):
+    msn, pmsn = (load_config(f"{name}_{size}").to_dict() for name in ("msn", "pmsn"))
+    loss = pmsn["model"].pop("loss")
+    assert msn["model"].pop("loss")["type"] == "MSNLoss"
+    assert (loss["type"], loss["exponent"], loss["sinkhorn_iterations"]) == ("PMSNLoss", 0.25, 0)
+    assert (loss["anchor_temperature"], loss["target_temperature"]) == (0.1, 0.025)
+    assert pmsn == msn

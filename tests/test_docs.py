@@ -10,6 +10,8 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +78,15 @@ class Block:
 
     @property
     def trains(self) -> bool:
-        """Whether the block is a config to train, not one for a row of a comparison."""
-        return self.config is not None and not self.config.startswith("configs/eval/")
+        """Whether the block is a config to train, not a row of a comparison or a list of runs."""
+        others = ("configs/eval/", "configs/sweeps/")
+        return self.config is not None and not self.config.startswith(others)
+
+    @property
+    def module(self) -> str | None:
+        """File of the package or its tests that a block says it is, in its first line."""
+        found = re.match(r"# ((?:msn_mm|tests)/[\w/]+\.py)\n", self.text)
+        return found[1] if self.language == "python" and found else None
 
     @property
     def commands(self) -> list[str]:
@@ -102,6 +111,7 @@ def _blocks(name: str) -> list[Block]:
     ]
 
 
+PRINT = print
 BLOCKS = {name: _blocks(name) for name in NAMES}
 ALL = [block for blocks in BLOCKS.values() for block in blocks]
 
@@ -151,6 +161,8 @@ class Workplace:
                 self._linear(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
                 self._measure(Path(tool).stem, rest)
+            case ["python", "tools/sweep.py", *rest]:
+                assert _tool("sweep")["main"]([*rest, "--dry-run"]) == 0
             case ["python", "tools/partial.py", *rest]:
                 self._partial(rest)
             case ["python", "tools/robustness.py", *rest]:
@@ -176,7 +188,8 @@ class Workplace:
             assert shown.stdout.rstrip().endswith("tools/demo.py")
             self._demo([])
         else:
-            assert {"lint": "ruff check", "clean": "rm -rf"}.get(target, "pytest") in shown.stdout
+            runs = {"lint": "ruff check", "clean": "rm -rf", "zoo-demo": "tools/sweep.py"}
+            assert runs.get(target, "pytest") in shown.stdout
 
     def _plan(self, argv: list[str]) -> None:
         if "--load-from" in argv:  # a plan starts from nothing
@@ -247,7 +260,8 @@ class Workplace:
 
     def _linear(self, argv: list[str]) -> None:
         args = _tool("linear")["parse_args"](argv)
-        self.stand_in(args.checkpoint)
+        for checkpoint in set(args.checkpoints) - {NO_CHECKPOINT}:
+            self.stand_in(checkpoint)
         tiny = ["--epochs", "1", "--workers", "0", "--cfg-options"]
         tiny += self._tiny(args.config, train=False)
         assert _tool("linear")["main"]([*argv, *tiny]) == 0
@@ -262,8 +276,18 @@ class Workplace:
         assert _tool("partial")["main"]([*argv, *short, *tiny]) == 0
 
     def _robustness(self, argv: list[str]) -> None:
-        # Its data and published weights are not at hand; that all it names exists has to do.
         args = _tool("robustness")["parse_args"](argv)
+        if "digits" in args.config:
+            for checkpoint in args.checkpoints:
+                self.stand_in(checkpoint)
+            tiny = ["--corruptions", "brightness", "--severities", "1", "--workers", "0"]
+            few = ["--cfg-options", "val_dataloader.dataset.dataset.indices=100"]
+            with pytest.MonkeyPatch.context() as patch:
+                # numba, which the corruptions bring along, knows no other than the real one.
+                patch.setattr("builtins.print", PRINT)
+                assert _tool("robustness")["main"]([*argv, *tiny, *few]) == 0
+            return
+        # Its data and published weights are not at hand; that all it names exists has to do.
         rows = [(args.config, args.checkpoints), *((row[0], row[1:2]) for row in args.row)]
         for config, checkpoints in rows:
             cfg = load_config(config)
@@ -284,8 +308,7 @@ class Workplace:
             return [*few, "train_dataloader.dataset.dataset.indices=64"] if train else few
         if is_classifier(cfg):
             loaders = ("val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False")
-            head = "val_evaluator.topk=(1,)"  # two classes
-            return [*IMAGE_CONFIG[:3], *loaders, head, "global_batch_size=4"]
+            return [*IMAGE_CONFIG[:3], *loaders, "global_batch_size=4"]
         small = [
             "global_batch_size=4",
             "train_dataloader.dataset.transform.views.focal.num=1",
@@ -350,7 +373,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_blocks_do_what_they_say(name: str, place: Workplace) -> None:
+def test_blocks_do_what_they_say(
+    name: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order of the guide, as its reader goes through it."""
     scope: dict[str, Any] = {}
     said = ""
@@ -366,6 +391,8 @@ def test_blocks_do_what_they_say(name: str, place: Workplace) -> None:
             written = place.write_config(block)
             if block.trains:
                 make_plan(load_config(written))
+        elif block.module is not None:
+            _live(block, monkeypatch)
         elif block.language == "python":
             for checkpoint in re.findall(r'"(work_dirs/[\w/]+\.pth)"', block.text):
                 place.stand_in(checkpoint)
@@ -373,6 +400,22 @@ def test_blocks_do_what_they_say(name: str, place: Workplace) -> None:
         elif block.comment == "output of the command above":
             for line in block.text.splitlines():
                 assert line in said.splitlines(), f"{where}: {line}"
+
+
+def _live(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import a block as the module that it says it is; of a module of tests, run them."""
+    name = str(block.module).removesuffix(".py").replace("/", ".")
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    known = set(MODELS.module_dict)
+    exec(compile(block.text, f"{block.name}, line {block.line}", "exec"), vars(module))
+    for added in set(vars(module)) & set(MODELS.module_dict) - known:
+        # registered while the guide is read, and no longer
+        monkeypatch.setitem(MODELS.module_dict, added, MODELS.module_dict.pop(added))
+    tests = [test for key, test in vars(module).items() if key.startswith("test_")]
+    assert bool(tests) == name.startswith("tests.")
+    for test in tests:
+        test()
 
 
 def test_hardly_a_block_is_left_out() -> None:
@@ -518,7 +561,7 @@ def test_links_and_paths_lead_somewhere(name: str) -> None:
             headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
             slugs = [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings]
             assert anchor in slugs, target
-    written = {block.config for block in ALL}
+    written = {block.config or block.module for block in ALL}
     own = r"(?<![\w/.-])(?:configs|docs|msn_mm|tests|tools)/[\w./-]*"
     for path in re.findall(own, TEXT[name]):
         path = path.rstrip(".")

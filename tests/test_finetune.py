@@ -123,7 +123,16 @@ def test_the_tool_reports_and_the_checkpoint_is_a_classifier(
     assert 0 <= told["metrics"]["accuracy/top1"] <= 100
     assert "accuracy/top1" in capsys.readouterr().out
     log = next(Path("out").rglob("*.log")).read_text()
-    assert "learning rate     factor   parameters" in log
+    # The printed table: a line a layer, the last being norm and head.
+    header = "layer  learning rate     factor   parameters"
+    lines = log[log.index(header) :].splitlines()[1:5]
+    table = [line.rpartition("INFO - ")[2].split() for line in lines]
+    assert [int(layer) for layer, *_ in table] == [0, 1, 2, 3]
+    for layer, rate, factor, _ in table:
+        assert float(factor) == pytest.approx(0.65 ** (3 - int(layer)), rel=1e-3)
+        assert float(rate) == pytest.approx(2e-3 * 0.65 ** (3 - int(layer)), rel=1e-3)
+    counted = sum(int(parameters.replace(",", "")) for *_, parameters in table)
+    assert counted == sum(v.numel() for v in torch.load("out/epoch_3.pth")["state_dict"].values())
 
     # The same accuracy by tools/test.py, and by the classifier that load_classifier gives.
     size = ["--cfg-options", *as_words(SIZES)]
@@ -149,10 +158,21 @@ def test_the_tool_reports_and_the_checkpoint_is_a_classifier(
     with pytest.raises(UserError, match="model has 7 classes and the training data 10 "):
         main([config, str(pretrained), "--out", "bad", *other])
 
-    # A resume goes on, and needs no starting weights.
-    more = [*words, "train_cfg.max_epochs=4"]
-    assert main([config, str(pretrained), "--out", "out", "--resume", "--cfg-options", *more]) == 0
+    # A resume goes on, and needs no starting weights; other rates of the layers hold.
+    decay = "optim_wrapper.paramwise_cfg.layer_decay_rate"
+    again = [config, str(pretrained), "--out", "out", "--resume", "--cfg-options", *words]
+    with pytest.raises(UserError, match=r"has 8 groups of parameters and this run 2; 'layer_0_"):
+        main([*again, f"{decay}=1.0"])
+    assert main([*again, "train_cfg.max_epochs=4", f"{decay}=0.5"]) == 0
     assert Path("out/epoch_4.pth").is_file()
+    told = json.loads(Path("out/results.json").read_text())["settings"]["layers"]
+    assert [layer["lr"] for layer in told] == pytest.approx(
+        [2e-3 * 0.5 ** (3 - n) for n in range(4)]
+    )
+    assert [layer["factor"] for layer in told] == pytest.approx([0.5 ** (3 - n) for n in range(4)])
+    groups = torch.load("out/epoch_4.pth", weights_only=True)["optimizer"]["param_groups"]
+    shares = {group["layer"]: group["lr"] / groups[-1]["lr"] for group in groups}
+    assert shares == pytest.approx({n: 0.5 ** (3 - n) for n in range(4)})
 
 
 def test_a_config_of_no_classifier_is_refused(pretrained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from msn_mm.engine.batch import apply_batch, resolve_batch
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.schedule_ends import schedule_ends
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath
-from msn_mm.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
+from msn_mm.registry import DATASETS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
 from msn_mm.utils.config_files import config_directories
 from msn_mm.utils.dry_run import dry_run
 
@@ -29,6 +30,28 @@ PAPER = {
     "finetune_vitb16_cifar100.py": (100, 1000, 768, 7.5e-5, 1.0, 0.1),
     "finetune_vitb16_inat18.py": (8142, 300, 1024, 1e-4, 1.0, 0.1),
     "finetune_vitb16_inat19.py": (1010, 300, 1024, 1e-4, 1.0, 0.1),
+}
+
+# name: (data to train on, data to validate on)
+DATA = {
+    "finetune_vitb16.py": tuple(
+        dict(type="ImageFolder", data_root=f"data/imagenet/{part}", labels="folder")
+        for part in ("train", "val")
+    ),
+    **{
+        f"finetune_vitb16_{name.lower()}.py": tuple(
+            dict(type=name, data_root=f"data/{name.lower()}", split=part)
+            for part in ("train", "test")
+        )
+        for name in ("CIFAR10", "CIFAR100")
+    },
+    **{
+        f"finetune_vitb16_inat{year}.py": tuple(
+            dict(type="INaturalist", data_root=f"data/inat{year}", ann_file=f"{part}20{year}.json")
+            for part in ("train", "val")
+        )
+        for year in (18, 19)
+    },
 }
 
 
@@ -62,6 +85,46 @@ def test_model_loss_and_mixing(config):
     found = {type(a).__name__: a.alpha for a in mixing.augments}
     assert found == {"Mixup": 0.8, "CutMix": 1.0} and mixing.probs is None
     assert model.data_preprocessor.num_classes == model.head.num_classes == classes
+
+
+def loaders(cfg):
+    return cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_data(name):
+    parts = loaders(load_config(f"configs/{name}"))
+    assert [part.type for part in parts] == ["LabelledViews"] * 2
+    assert [dict(part.dataset) for part in parts] == list(DATA[name])
+
+
+@pytest.mark.parametrize("year", [2018, 2019])
+def test_inaturalist_s_annotations(year, tmp_path):
+    """The real loaders, on annotation files of two images that bear the published names."""
+    images = [{"id": i, "file_name": f"train_val{year}/x/{i}.png"} for i in (5, 6)]
+    (tmp_path / f"train_val{year}" / "x").mkdir(parents=True)
+    for image in images:
+        Image.new("RGB", (40, 30)).save(tmp_path / image["file_name"])
+    categories = [{"id": i, "name": f"species {i}"} for i in (7, 9)]
+    for part, species in (("train", (9, 7)), ("val", (9, 9))):
+        content = {
+            "images": images,
+            "annotations": [
+                {"image_id": image["id"], "category_id": own}
+                for image, own in zip(images, species, strict=True)
+            ],
+            "categories": categories,
+        }
+        (tmp_path / f"{part}{year}.json").write_text(json.dumps(content))
+    parts = loaders(load_config(f"configs/finetune_vitb16_inat{year % 100}.py"))
+    for part, labels in zip(parts, ([1, 0], [1, 1]), strict=True):
+        part.dataset.data_root = str(tmp_path)
+        data = DATASETS.build(part)
+        assert [data[i]["data_samples"]["label"] for i in range(len(data))] == labels
+        assert (
+            data[0]["inputs"].shape == (3, 224, 224) and not data[0]["data_samples"]["unreadable"]
+        )
+        assert data.metainfo["classes"] == ("species 7", "species 9")
 
 
 def test_augmentations(config):
@@ -131,7 +194,7 @@ def test_optimizer_and_layer_wise_rates(config):
 def test_a_dry_run_tells_tokens_and_schedule():
     told = dry_run(load_config("finetune_vitb16"), processes=8)
     assert "224 pixels, 197 tokens with CLS" in told
-    assert "86,567,656 trained, 0 target" in told
+    assert "86,567,656 trained, 0 fixed" in told
     assert "128 a process x 8 x 1 accumulated = 1024" in told
 
 
@@ -172,7 +235,6 @@ def test_every_config_takes_a_step(name, tmp_path):
         }
     )
     cfg.param_scheduler = []
-    cfg.val_evaluator.topk = (1,)
     losses = []
     runner = run(cfg, tmp_path / "out", lambda _, outputs: losses.append(outputs["loss"].item()))
     assert runner.iter == 1 and math.isfinite(losses[0]) and losses[0] > 0

@@ -131,7 +131,9 @@ def test_heads_learn_on_real_images_and_the_checkpoint_has_no_trunk(tmp_path: Pa
     first = float(runner.message_hub.get_scalar("val/linear/best_top1").data[0][0])
     assert measured["heads"][measured["best"]]["top1"] > first + 10
     saved = torch.load(tmp_path / "epoch_10.pth", weights_only=True)
-    assert all(k.startswith("heads.") or k == "trunk_digest" for k in saved["state_dict"])
+    assert all(
+        k.startswith("heads.") or k in ("trunk_digest", "head_list") for k in saved["state_dict"]
+    )
     assert {g["name"] for g in saved["optimizer"]["param_groups"]} == {"lr x1", "lr x100"}
 
 
@@ -225,13 +227,34 @@ def test_the_tool(
     said = capsys.readouterr().out
     assert "cls1 ln lr x1 (released)" in said and "held-out-top1" in said and "<- best" in said
 
+    test = runpy.run_path(str(ROOT / "tools" / "test.py"))["main"]
+    assert test(["out/linear.py", "out/epoch_2.pth", "--out", "test"]) == 0
+    assert json.loads(Path("test/results.json").read_text())["metrics"] == metrics
+    assert f"linear/paper_top1  {metrics['paper']['top1']:.2f}" in capsys.readouterr().out
+    other = ["--cfg-options", "model.encoder.checkpoint=None"]
+    with pytest.raises(UserError, match=r"trained on another trunk: give model\.encoder"):
+        test(["out/linear.py", "out/epoch_2.pth", "--out", "test", *other])
+
     again = call(*words, "--lr-scales", "1", "30", "--layer-norm", "both", "--resume")
     assert again["metrics"] == metrics, "a run that is over is measured, not repeated"
+    main = runpy.run_path(str(ROOT / "tools" / "linear.py"))["main"]
+    more = [*words, "--workers", "0", "--out", "out", "--resume", "--lr-scales", "1"]
+    with pytest.raises(UserError, match=r"'cls1 lr x30' is not among this run's\): resume with"):
+        main([*more, "100", "--layer-norm", "both"])
+    less = ["0.3" if word == "0.2" else word for word in more]
+    with pytest.raises(UserError, match=r"share of 0\.2 and this run 0\.3, .* --holdout 0\.2 and"):
+        main([*less, "30", "--layer-norm", "both"])
     parts = call(
         *words, "--lr-scales", "1", "30", "--layer-norm", "both", "--batch-size", "8", out="parts"
     )
     assert parts["settings"]["accumulation"] == 4
     assert parts["metrics"]["heads"].keys() == metrics["heads"].keys()
+    one, other = (
+        torch.load(Path(out, "epoch_2.pth"), weights_only=True)["state_dict"]
+        for out in ("out", "parts")
+    )
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(
@@ -248,8 +271,92 @@ def test_the_recipe_follows_the_data_and_a_linear_config_is_taken_as_it_is(
     assert own.train_dataloader.dataset.transform.flip == 0
     many = linear_config("configs/linear_digits.py", None, {}, LinearOptions(pass_batch=100), 2)
     assert many.accumulation == 2  # 128 a process: two passes of 64
+    for processes in (3, 5, 7):
+        odd = linear_config("tiny.py", None, {}, LinearOptions(), processes)
+        assert resolve_batch(odd, processes).global_batch == 32 // processes * processes
+    view = {"test_dataloader.dataset.transform.interpolation": "bicubic"}
+    for options, kind in (({}, "bilinear"), (view, "bicubic")):
+        cfg = linear_config("tiny.py", None, options, LinearOptions())
+        assert cfg.train_dataloader.dataset.transform.get("interpolation") == kind
     with pytest.raises(UserError, match="names no labelled data"):
         linear_config("configs/msn_folder.py", None, {}, LinearOptions())
+
+
+def test_mistakes_of_a_linear_config_are_one_line() -> None:
+    def refused(told: str, options: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match=told):
+            linear_config("configs/linear_digits.py", None, options, LinearOptions())
+
+    flip = {"train_dataloader.dataset.transform.flip": 2}
+    refused(r"LabelledCrop: .*flip must .*2", flip)
+    refused("val_evaluator is 'Accuracy', .*=LinearMetric", {"val_evaluator.type": "Accuracy"})
+    refused("names no labelled val_dataloader", {"val_dataloader": None})
+
+
+@pytest.mark.slow
+def test_several_checkpoints_are_one_table_and_resume_each(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    pixels = ["--row", "configs/eval/raw_pixels.py", "none", "pixels"]
+    words = ["tiny.py", "one.pth", "none", *pixels, "--epochs", "1", "--flip", "0"]
+    words += ["--lr-scales", "1", "--holdout", "0.2"]
+    results = call(*words, out="rows")
+    assert list(results["metrics"]) == ["one.pth", "tiny, untrained", "pixels"]
+    assert results["checkpoint"] == ["one.pth", None, None] and results["checkpoint_sha256"][0]
+    # One column of pixels; tokens of one block, with and without the mean, of the ViT.
+    heads = {name: len(row["heads"]) for name, row in results["metrics"].items()}
+    assert heads["one.pth"] == heads["tiny, untrained"] > heads["pixels"]
+    for row in results["settings"]["rows"].values():
+        assert row["images"] == {"training": 191, "evaluation": 100, "held_out": 49}
+        assert row["train_view"]["channels"] == 1 or row is results["settings"]["rows"]["pixels"]
+    said = capsys.readouterr().out
+    table = said[said.index("top-1 ") :]
+    for name, row in results["metrics"].items():
+        assert re.search(rf"^{re.escape(name)} +{row['paper']['top1']:.2f} ", table, re.MULTILINE)
+    alone = call(*words[:2], *words[7:], out="alone")
+    assert alone["metrics"] == results["metrics"]["one.pth"], "a row is what it is by itself"
+
+    # The first row is over, the last has not begun.
+    for file in (place / "rows" / "3_pixels").glob("*.pth"):
+        file.unlink()
+    again = call(*words, "--resume", out="rows")
+    assert again["metrics"] == results["metrics"]
+
+
+def test_a_row_is_no_linear_evaluation(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    linear = ["--row", "configs/linear_digits.py", "none"]
+    with pytest.raises(UserError, match="a row takes a model's config"):
+        call("tiny.py", "one.pth", *linear, out="bad")
+    assert not list(Path("bad").rglob("*.pth")), "it is told before any row is trained"
+
+
+def test_rows_are_one_table() -> None:
+    from msn_mm.evaluation.linear_report import rows_table
+
+    def row(paper: float, best: float) -> dict[str, Any]:
+        chosen = "held-out training images"
+        return {
+            "paper": {"head": "cls1 lr x1 (paper)", "top1": paper},
+            "best": {"head": "cls4 lr x3", "top1": best, "chosen_on": chosen},
+        }
+
+    lines = rows_table({"one": row(61.5, 70.25), "another": row(5, 6)}).splitlines()
+    assert lines[0].split() == ["top-1", "paper", "released", "best", "best", "head"]
+    assert lines[-3].split() == ["one", "61.50", "-", "70.25", "cls4", "lr", "x3"]
+    assert lines[-2].split()[:2] == ["another", "5.00"]
+    assert lines[-1] == "best: chosen on held-out training images"
+
+
+def test_a_recipe_s_data_take_other_encoders() -> None:
+    recipe = load_config("configs/linear_digits.py")
+    cfg = linear_config(
+        "configs/eval/raw_pixels.py", None, {}, LinearOptions(workers=0), data_of=recipe
+    )
+    assert cfg.global_batch_size == 256 and cfg.val_dataloader.dataset.dataset.type == "Digits"
+    assert cfg.model.encoder.config.endswith("raw_pixels.py") and cfg.model.features == ["cls1"]
+    assert cfg.train_dataloader.dataset.transform.channels == 3
 
 
 @pytest.mark.slow

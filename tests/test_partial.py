@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers import tiny_digits
 
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import LabelledData, labelled_data
 from msn_mm.evaluation.encoder import build_encoder
@@ -156,6 +157,38 @@ def test_a_network_of_random_weights_gains_by_its_last_block() -> None:
     after = encoder.trunk.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not any(p.requires_grad for p in encoder.trunk.parameters())
+
+
+def test_half_precision_halves_the_tokens() -> None:
+    one = ["--images-per-class", "2", "--splits", "1", "--lrs", "0.01", *QUICK[:2], *QUICK[5:]]
+    found = {}
+    for words in ([], ["--amp"]):
+        (told,) = call("partial", "tiny.py", "one.pth", *one, *words)["metrics"]["2"]["partial"][
+            "tokens"
+        ]
+        found[bool(words)] = int(told.split()[0].replace(",", ""))
+    # 20 images in 3 views of 17 tokens of 24 float32
+    assert found == {False: 20 * 3 * 17 * 24 * 4, True: 20 * 3 * 17 * 24 * 2}
+
+
+def test_the_command_line_says_the_recipe() -> None:
+    args = runpy.run_path(str(ROOT / "tools" / "partial.py"))["parse_args"](["c.py", "w.pth"])
+    recipe = PartialRecipe()
+    assert (tuple(args.lrs), tuple(args.epochs)) == (recipe.learning_rates, recipe.epochs)
+    assert (args.folds, args.views, args.flip) == (recipe.folds, recipe.views, recipe.flip)
+    assert (tuple(args.scale), args.global_batch) == (recipe.scale, recipe.batch)
+    assert args.seed == recipe.seed and args.memory * 2**30 == Computing().memory
+
+
+def test_what_the_appendix_gives_is_that_of_fine_tuning() -> None:
+    cfg, recipe = load_config("configs/finetune_vitb16.py"), PartialRecipe()
+    optimizer, (rise, _) = cfg.optim_wrapper.optimizer, cfg.param_scheduler
+    assert optimizer.type == "AdamW" and optimizer.betas == recipe.betas
+    assert optimizer.weight_decay == recipe.weight_decay
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == recipe.layer_decay
+    assert cfg.model.head.loss.label_smooth_val == recipe.label_smoothing
+    assert cfg.model.backbone.drop_path_rate == recipe.drop_path
+    assert rise.end / cfg.train_cfg.max_epochs == recipe.warmup
 
 
 def test_the_better_one() -> None:

@@ -63,25 +63,36 @@ def test_digits_corrupted_beside_a_baseline(capsys: pytest.CaptureFixture[str]) 
     assert good["mean_error"] < start["mean_error"]
     one, five = good["corruptions"]["contrast"]["errors"]
     assert five > one + 20 and one >= good["clean_error"] - 2
-    assert start["relative_mce"] == pytest.approx(100.0)
+    assert start["mce_of_baseline"] == pytest.approx(100.0)
     ratios = [
         100 * sum(good["corruptions"][c]["errors"]) / sum(start["corruptions"][c]["errors"])
         for c in ("gaussian_noise", "contrast")
     ]
-    assert good["relative_mce"] == pytest.approx(sum(ratios) / 2)
-    assert good["relative_mce"] < 95 and good["images"] == 200
+    assert good["mce_of_baseline"] == pytest.approx(sum(ratios) / 2)
+    assert good["mce_of_baseline"] < 95 and good["images"] == 200
     said = capsys.readouterr().out
-    assert f"{good['relative_mce']:.1f}" in said and "corrupted, mean error (%)" in said
+    assert (
+        f"{good['mce_of_baseline']:.1f}" in said
+        and "mCE against start" in said
+        and "corrupted, mean error (%)" in said
+    )
     assert Path("two/corrupted.png").read_bytes().startswith(b"\x89PNG")
     assert results["settings"]["corrupted_by"].startswith("imagecorruptions-imaug ")
     # alone, by two workers, other batches: the same numbers
     alone = call(*words, "--out", "one", "--batch-size", "7", workers=2)
-    plain = {k: v for k, v in good.items() if not k.startswith("relative")}
+    plain = {k: v for k, v in good.items() if "baseline" not in k}
     plain["corruptions"] = {
-        name: {k: v for k, v in one.items() if not k.startswith("relative")}
+        name: {k: v for k, v in one.items() if "baseline" not in k}
         for name, one in good["corruptions"].items()
     }
     assert alone["metrics"]["corrupted"] == plain
+    # the order in which corruptions are named, and twice, changes nothing
+    capsys.readouterr()
+    mixed = ["--corruptions", "contrast", "gaussian_noise", "contrast", "--severities", *"515"]
+    again = call(*words[:4], *mixed, "--seed", "3", "--out", "one")
+    assert again["metrics"] == alone["metrics"]
+    assert again["settings"]["severities"] == [1, 5]
+    assert "5 passes had been finished before" in capsys.readouterr().out
     other_seed = call(*words, "--seed", "4", "--out", "one")
     assert len(json.loads(Path("one/passes.json").read_text())["passes"]) == 5 + 4
     assert other_seed["metrics"]["corrupted"]["clean_error"] == good["clean_error"]
@@ -129,10 +140,10 @@ def test_a_folder_of_digits_is_told_by_its_names(place: Path) -> None:
     with pytest.raises(UserError, match="has 4 classes and the classifier has 10 outputs"):
         call(*words)
     # of several rows none is measured before all of them fit
-    with pytest.raises(UserError, match=r"start: --corrupt has 4 classes|good\.pth: --corrupt has"):
+    with pytest.raises(UserError, match=r"good\.pth: --corrupt digits has 4 classes"):
         call(*words[:-1], "unmeasured", "--row", "lenet.py", "start.pth", "start")
     assert not Path("unmeasured/passes.json").exists()
-    with pytest.raises(UserError, match=r"good\.pth: ImageNet's .* this one has 10 outputs"):
+    with pytest.raises(UserError, match=r"good\.pth: --imagenet-a .* this one has 10 outputs"):
         call("lenet.py", "good.pth", "start.pth", "--imagenet-a", "digits", "--out", "unmeasured")
 
 

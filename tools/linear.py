@@ -1,22 +1,23 @@
-"""Linear evaluation (appendix C.3): ``python tools/linear.py CONFIG CHECKPOINT``."""
+"""Linear evaluation (appendix C.3): ``python tools/linear.py CONFIG CHECKPOINT ...``."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
-from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.protocol_options import (
     above_0,
+    add_rows,
     add_seed,
-    checkpoint_of,
+    check_rows,
     default_workers,
     feature_name,
     fraction,
@@ -32,12 +33,11 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser = ArgumentParser(
         prog="linear.py",
         description="Linear classifiers on a frozen encoder, by SGD on random crops and flips as "
-        "in appendix C.3 of the paper: a grid of learning rates and features in one pass.",
+        "in appendix C.3 of the paper: a grid of learning rates and features in one pass. Several "
+        "checkpoints are trained one after the other and give one table. CONFIG may also be that "
+        "of a linear evaluation.",
     )
-    parser.add_argument("config", help="config of the model, or of a linear evaluation")
-    parser.add_argument(
-        "checkpoint", help="weights; 'none' for those that the config builds or names"
-    )
+    add_rows(parser)
     heads = parser.add_argument_group("heads")
     heads.add_argument(
         "--features",
@@ -126,22 +126,21 @@ def parse_args(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
     args = parse_args(argv)
-    check_paths(args.config, out=args.out)
-    checkpoint = checkpoint_of(args.checkpoint)
-    if checkpoint is not None:
-        check_checkpoint(checkpoint)
+    check_rows(args)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    from msn_mm.engine.distributed import collective_timeout, init_distributed
-    from msn_mm.engine.launch import build_runner, default_work_dir, load_config, train
+    from msn_mm.engine.distributed import collective_timeout, decided_by_first, init_distributed
+    from msn_mm.engine.launch import build_runner, default_work_dir, train
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.evaluation.linear_recipe import LinearOptions, linear_config
-    from msn_mm.evaluation.linear_report import report_linear
+    from msn_mm.evaluation.linear_report import report_linear, report_rows
+    from msn_mm.evaluation.rows import read_rows
     from msn_mm.utils.results import output_directory
 
     started = time.perf_counter()
     launcher = args.launcher or ("pytorch" if "TORCHELASTIC_RUN_ID" in os.environ else "none")
-    named = load_config(args.config, args.cfg_options)
-    world = init_distributed(launcher, collective_timeout(named))
+    rows = read_rows(args)
+    first = rows[0].cfg
+    world = init_distributed(launcher, collective_timeout(first))
     norms = {"without": [False], "with": [True], "both": [False, True], None: None}
     options = LinearOptions(
         epochs=args.epochs,
@@ -156,21 +155,57 @@ def main(argv: Sequence[str] | None = None) -> int:
         amp=args.amp,
         workers=args.workers,
     )
-    out = output_directory(args.out or default_work_dir(named, "linear"))
-    cfg = linear_config(args.config, checkpoint, args.cfg_options, options, world.size)
-    runner = build_runner(cfg, launcher=launcher, work_dir=out, resume=args.resume, seed=args.seed)
-    status = 0
-    try:
-        train(runner)
-    except TrainingStopped as stop:
-        if runner.rank == 0:
-            print(stop)
-        status = stop.status
-    else:
-        told = report_linear(runner, Path(out), args, time.perf_counter() - started)
-        if told is not None:
-            print(f"\n{told}")
-    return status
+    out = output_directory(args.out or default_work_dir(first, "linear"))
+    # What does not fit is told before the first row trains.
+    configs = [
+        linear_config(
+            row.config,
+            row.checkpoint,
+            args.cfg_options if row.cfg is first else None,
+            options,
+            world.size,
+            None if row.cfg is first else first,
+        )
+        for row in rows
+    ]
+    reports = []
+    for number, (row, cfg) in enumerate(zip(rows, configs, strict=True), start=1):
+        place = row_directory(Path(out), row.name, number) if len(rows) > 1 else Path(out)
+        # Of several rows, the later ones may not have begun.
+        has_begun = len(rows) == 1 or decided_by_first(partial(has_checkpoint, place))
+        row_started = time.perf_counter()
+        runner = build_runner(
+            cfg,
+            launcher=launcher,
+            work_dir=place,
+            resume=args.resume and has_begun,
+            seed=args.seed,
+        )
+        try:
+            train(runner)
+        except TrainingStopped as stop:
+            if runner.rank == 0:
+                print(stop)
+            return stop.status
+        report = report_linear(runner, place, row, args, time.perf_counter() - row_started)
+        if report is not None:
+            reports.append(report)
+            heading = f"{row.name}\n" if len(rows) > 1 else ""
+            print(f"\n{heading}{report['table']}\nresults: {place / 'results.json'}", flush=True)
+    if len(rows) > 1 and reports:
+        table = report_rows(rows, reports, Path(out), args, time.perf_counter() - started)
+        print(f"\n{table}\nresults: {Path(out) / 'results.json'}")
+    return 0
+
+
+def has_checkpoint(place: Path) -> bool:
+    """Whether a training in this directory has left something to go on from."""
+    return any(place.glob("*.pth"))
+
+
+def row_directory(out: Path, name: str, number: int) -> Path:
+    """Return where one of several rows is trained; its name may be a path."""
+    return out / f"{number}_{re.sub(r'[^A-Za-z0-9.]+', '_', name).strip('_.')}"
 
 
 if __name__ == "__main__":

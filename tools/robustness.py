@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -115,13 +116,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         imagenet_c=args.imagenet_c,
         corrupt=None if is_own else args.corrupt,
         own=rows[0].cfg if is_own else None,
-        corruptions=args.corruptions or CORRUPTIONS,
-        severities=args.severities or SEVERITIES,
+        corruptions=[c for c in CORRUPTIONS if c in (args.corruptions or CORRUPTIONS)],
+        severities=sorted(set(args.severities or SEVERITIES)),
         seed=args.seed,
     )
-    sources.check()
+    warnings = sources.check()
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "robustness"))
     run = start_extraction(args)
+    for line in warnings if run.is_first else ():
+        print(f"warning: {line}", file=sys.stderr)
     finished = FinishedPasses(out / "passes.json") if run.is_first else None
     metrics = compare(
         rows,

@@ -16,7 +16,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser = ArgumentParser(
         prog="test.py",
         description="Low-shot and k-NN accuracy of a checkpoint's frozen target encoder; accuracy "
-        "of a fine-tuned classifier.",
+        "of a fine-tuned classifier, and of the heads of a linear evaluation.",
     )
     parser.add_argument("config", help="the config that the checkpoint was trained with")
     parser.add_argument("checkpoint", help="a checkpoint that tools/train.py wrote")
@@ -34,14 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config
     from msn_mm.evaluation.baselines import accuracy_table
     from msn_mm.evaluation.checkpoint import load_weights, read_weights
-    from msn_mm.evaluation.finetuning import classifier_test, is_classifier
+    from msn_mm.evaluation.finetuning import classifier_test, is_classifier, is_linear
+    from msn_mm.evaluation.linear_report import summary
     from msn_mm.evaluation.protocol import bare_model, evaluation_only
     from msn_mm.utils.results import write_results
 
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out or default_work_dir(cfg, "test"))
-    whole = is_classifier(cfg)
+    linear = is_linear(cfg)
+    whole = linear or is_classifier(cfg)
     test_cfg = classifier_test(cfg) if whole else evaluation_only(cfg)
     state = read_weights(args.checkpoint)
     runner = build_runner(test_cfg, launcher=args.launcher, work_dir=out)
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scores = runner.test()
     if runner.rank == 0:
         metric = runner.test_evaluator.metrics[0]
-        metrics = scores if whole else metric.last
+        metrics = metric.last if not whole else summary(metric.last) if linear else scores
         write_results(
             out / "results.json",
             tool="test",
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print()
         if whole:
-            print("\n".join(f"{name}  {value:.2f}" for name, value in metrics.items()))
+            print("\n".join(f"{name}  {value:.2f}" for name, value in scores.items()))
         else:
             print(accuracy_table({Path(args.checkpoint).name: metrics}))
         print(f"\nresults: {out / 'results.json'}")

@@ -2,4 +2,4 @@
 
 _base_ = ["./models/linear_probe.py", "./schedules/linear.py", "./runtime/default.py"]
 
-custom_hooks = [dict(type="ClassCountHook"), *_base_.custom_hooks]
+custom_hooks = [dict(type="ClassCountHook"), dict(type="HeldOutHook"), *_base_.custom_hooks]

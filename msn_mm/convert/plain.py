@@ -70,7 +70,8 @@ _VIT: dict[str, Callable[[Any], bool]] = {
         ("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
         _is_share,
     ),
-    "drop_path_rate": _is_share,
+    # A branch that is always dropped would be divided by what is kept of it.
+    "drop_path_rate": lambda value: _is_share(value) and value < 1,
 }
 
 

@@ -17,9 +17,10 @@ from mmengine.dataset import BaseDataset
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.decode import UnreadableImageError
 from msn_mm.errors import UserError
-from msn_mm.registry import DATASETS, TRANSFORMS
+from msn_mm.registry import TRANSFORMS
 
 Transform = Callable[[dict[str, Any]], torch.Tensor]
 
@@ -50,7 +51,7 @@ class EvaluationImages(Dataset):
         dataset: Mapping[str, Any] | BaseDataset,
         transform: Mapping[str, Any] | Transform,
     ) -> None:
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.dataset = build_data(dataset)
         self.transform = (
             TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
         )

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import HELD_OUT_STREAM, philox
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
@@ -44,7 +45,7 @@ class HeldOut(Dataset):
             raise ValueError(f"part must be 'train' or 'held_out', not '{part}'")
         if not 0.0 <= fraction < 1.0:
             raise ValueError(f"fraction must lie in [0, 1), got {fraction}")
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.dataset = build_data(dataset)
         self.part, self.fraction, self.seed = part, fraction, seed
         self.indices = self._chosen()
         if not len(self.indices):

@@ -54,7 +54,7 @@ class ImageFolder(BaseDataset):
             raise UserError(f"data folder {root} does not exist; set data_root to your images")
         if not root.is_dir():
             raise UserError(f"data_root {root} is a file; give the folder that holds the images")
-        paths = list(_images(str(root), ()))
+        paths = list(images_under(str(root)))
         if not paths:
             raise UserError(
                 f"no image under {root}; looked in all its folders for {' '.join(EXTENSIONS)}"
@@ -86,12 +86,20 @@ class ImageFolder(BaseDataset):
         ]
 
 
-def _images(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Yield the images under a folder, entries sorted by name.
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image, by its name."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def images_under(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
+    """Yield the images under a folder, however deep, entries sorted by name.
 
     Args:
         folder: Where to look.
         above: (device, inode) of the folders on the way here, to see a loop.
+
+    Raises:
+        UserError: A folder cannot be listed.
     """
     # os.scandir and plain strings: pathlib takes several times as long, which
     # shows on a million files.
@@ -108,6 +116,6 @@ def _images(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _images(entry.path, (*above, here))
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+            yield from images_under(entry.path, (*above, here))
+        elif is_image(entry.name):
             yield entry.path

@@ -17,6 +17,7 @@ from mmengine.registry import FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.decode import as_pixels
 from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
@@ -60,7 +61,7 @@ class LabelledViews(Dataset):
     ) -> None:
         if max_tries < 1:
             raise ValueError(f"max_tries must be 1 or more, got {max_tries}")
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.dataset = build_data(dataset)
         self.transform = (
             TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
         )

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.replacement import show
 from msn_mm.registry import DATASETS, TRANSFORMS
@@ -36,7 +37,7 @@ class MultiViewDataset(Dataset):
     ) -> None:
         if max_tries < 1:
             raise ValueError(f"max_tries must be 1 or more, got {max_tries}")
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        self.dataset = build_data(dataset)
         self.transform = (
             TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
         )

@@ -100,12 +100,14 @@ def resolve_batch(cfg: Config, world_size: int) -> BatchPlan:
 def couples_images(cfg: Config) -> bool:
     """Whether the images of a batch meet in the model.
 
-    They do unless the model's class says ``couples_images = False``; a batch in several
-    parts is then the same training.
+    They do unless the model's class says ``couples_images = False``, or says so of the
+    model's config where it is a function; a batch in several parts is then the same training.
     """
-    kind = (cfg.get("model") or {}).get("type")
+    settings = cfg.get("model") or {}
+    kind = settings.get("type")
     model = MODELS.get(kind) if isinstance(kind, str) else kind
-    return bool(getattr(model, "couples_images", True))
+    couples = getattr(model, "couples_images", True)
+    return bool(couples(settings) if callable(couples) else couples)
 
 
 def apply_batch(cfg: Config, plan: BatchPlan) -> None:

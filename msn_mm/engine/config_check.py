@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -17,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from msn_mm import registry as registries
+from msn_mm.engine.signatures import argument_names
 from msn_mm.errors import UserError, did_you_mean
 
 # Top-level keys that the launcher reads; the others are the Runner's arguments.
@@ -181,7 +178,7 @@ def _accepted_keys(node: Mapping[str, Any], parts: list[str]) -> tuple[set[str],
     found = _find(str(node["type"])) if "type" in node else None
     if found is None:
         return set(), False
-    names = _argument_names(found)
+    names = argument_names(found)
     return (names or set()) | {"type", "_scope_"}, names is not None
 
 
@@ -205,112 +202,6 @@ def _find(name: str) -> Any:
                 return node.module_dict[name]
             node = node.parent
     return None
-
-
-def _argument_names(target: Any) -> set[str] | None:
-    """Return the names of the arguments ``target`` takes, ``None`` when it takes any."""
-    names: set[str] = set()
-    # An argument may be handed on by **kwargs to a base class.
-    for owner in inspect.getmro(target) if inspect.isclass(target) else (target,):
-        if inspect.isclass(owner) and "__init__" not in vars(owner):
-            continue
-        try:
-            parameters = inspect.signature(
-                owner.__init__ if inspect.isclass(owner) else owner
-            ).parameters.values()
-        except (TypeError, ValueError):
-            return None
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return names - {"self"}
-    return None
-
-
-@contextmanager
-def config_mistakes() -> Iterator[None]:
-    """Turn what a wrong config raises while it is built into :class:`UserError`.
-
-    Three things are told in one line: a ``type`` that no registry knows, an
-    argument that the class does not take, and a ``ValueError`` by which a
-    constructor refuses a setting. An error that did not pass
-    through a registry, or that names nothing written in the config, is a bug
-    and passes untouched.
-
-    Raises:
-        UserError: naming the thing and the nearest right one.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        line = _explain(error)
-        if line is None:
-            raise
-        raise UserError(line) from error
-
-
-def _explain(error: Exception) -> str | None:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    builds = [frame for frame in frames if frame.f_code.co_name == "build_from_cfg"]
-    if not builds:
-        # MMEngine's Runner compares the parts of a config with each other.
-        is_runners = frames[-1].f_code is Runner.__init__.__code__
-        said = " ".join(str(error).partition(", but got")[0].split())
-        return f"config: {said}" if is_runners and isinstance(error, ValueError) else None
-    local = builds[-1].f_locals
-    args, kind = local.get("args") or {}, local.get("obj_type")
-    if isinstance(error, KeyError):
-        registry = local.get("registry")
-        if not isinstance(registry, Registry) or frames[-1] is not builds[-1]:
-            return None
-        if local.get("obj_cls", kind) is not None:
-            return None
-        if "type" not in (local.get("cfg") or {}):
-            return f"a {registry.name} in the config has no 'type': {dict(local['cfg'])}"
-        near = did_you_mean(str(kind), _names(registry))
-        return f"no {registry.name} is registered as '{kind}'.{near}"
-    if isinstance(error, TypeError):
-        match = re.search(r"(\S+?)\(\) got an unexpected keyword argument '(\w+)'", str(error))
-        if match is None or match[2] not in _written_keys(args):
-            return None
-        names = _names_at(match[1], frames[-1]) | (_argument_names(local.get("obj_cls")) or set())
-        return f"{kind} takes no argument '{match[2]}'.{did_you_mean(match[2], names)}"
-    # A ValueError is the refusal of a setting when the constructor itself, or
-    # anything of this package, raised it; deeper in a library it may be a bug.
-    last, built = frames[-1], local.get("obj_cls")
-    own = last.f_globals.get("__name__", "").startswith("msn_mm.")
-    in_constructor = last.f_code.co_name == "__init__" and isinstance(built, type)
-    if own or (in_constructor and isinstance(last.f_locals.get("self"), built or object)):
-        return f"{kind}: {error}"
-    return None
-
-
-def _written_keys(value: Any) -> set[str]:
-    """Return all keys of a config node, its nested dicts and lists included."""
-    if isinstance(value, Mapping):
-        return {str(k) for k in value}.union(*(_written_keys(v) for v in value.values()))
-    if isinstance(value, list | tuple):
-        return set().union(*(_written_keys(v) for v in value))
-    return set()
-
-
-def _names(registry: Registry | None) -> set[str]:
-    names: set[str] = set()
-    while registry is not None:
-        names |= set(registry.module_dict)
-        registry = registry.parent
-    return names
-
-
-def _names_at(called: str, frame: FrameType) -> set[str]:
-    """Return the arguments of the class or function ``called`` as a frame sees it."""
-    name = called.removesuffix(".__init__").rsplit(".", 1)[-1]
-    scope: Iterable[Any] = [*frame.f_locals.values(), *frame.f_globals.values()]
-    for value in scope:
-        if callable(value) and getattr(value, "__name__", None) == name:
-            return _argument_names(value) or set()
-    return set()
 
 
 def _name(cfg: Config) -> str:

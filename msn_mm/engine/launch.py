@@ -13,7 +13,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
-from msn_mm.engine.config_check import check_top_keys, check_values, config_mistakes, merge_options
+from msn_mm.engine.build_errors import config_mistakes
+from msn_mm.engine.config_check import check_top_keys, check_values, merge_options
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
@@ -23,6 +24,7 @@ from msn_mm.engine.run_parts import (
     use_exact_loop,
     use_safe_checkpoints,
     use_starting_weights,
+    use_step_schedules,
     use_stop_signals,
 )
 from msn_mm.engine.schedule_ends import check_schedules
@@ -212,6 +214,7 @@ def build_runner(
     checkpoint, said = settle_resume(cfg.work_dir, resume, start)
     notes += said
     use_exact_loop(cfg)
+    use_step_schedules(cfg)
     use_stop_signals(cfg)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)

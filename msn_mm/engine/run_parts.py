@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
+from msn_mm.engine.hooks.step_schedule_hook import StepScheduleHook
 from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.errors import UserError
@@ -41,6 +42,18 @@ def use_safe_checkpoints(cfg: Config) -> None:
     if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
         checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
+    cfg.default_hooks = hooks
+
+
+def use_step_schedules(cfg: Config) -> None:
+    """Move schedules by optimizer steps where MMEngine would by forward passes."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    if "param_scheduler" in hooks and hooks["param_scheduler"] is None:
+        return
+    schedules = ConfigDict(hooks.get("param_scheduler") or {})
+    if schedules.get("type", "ParamSchedulerHook") == "ParamSchedulerHook":
+        schedules["type"] = StepScheduleHook.__name__
+    hooks["param_scheduler"] = schedules
     cfg.default_hooks = hooks
 
 

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from torch.optim import AdamW
 
+from msn_mm.engine.optimizer_steps import steps_in
 from msn_mm.errors import UserError
 from msn_mm.registry import PARAM_SCHEDULERS
 
@@ -26,7 +27,7 @@ class ScheduleEnds:
     Attributes:
         name: what is scheduled.
         first: value of the first step.
-        highest: highest value, and the epoch (or iteration) it is reached at.
+        highest: highest value, and the epoch (or step) it is reached at.
         last: value of the last step.
     """
 
@@ -49,18 +50,31 @@ def check_schedules(cfg: Config) -> None:
     Raises:
         UserError: naming the schedule, and what to set.
     """
-    loop = cfg.get("train_cfg") or {}
     for index, scheduler in enumerate(_written(cfg)):
         unit = "epoch" if scheduler.get("by_epoch", True) else "iter"
-        length = loop.get(f"max_{unit}s")
+        length = _length(cfg, f"max_{unit}s")
         begin = scheduler.get("begin", 0)
         if length is not None and "end" not in scheduler and begin >= length:
             raise UserError(
                 f"param_scheduler.{index} ({scheduler.get('type')}) begins at {unit} {begin}, but "
-                f"training ends after {length}: raise train_cfg.max_{unit}s above {begin}, or "
-                f"shorten what comes before, e.g. --cfg-options param_scheduler.0.end=1 "
-                f"param_scheduler.{index}.begin=1"
+                f"training ends after {length}: {_mend(cfg, index, unit, begin, length)}"
             )
+
+
+def _mend(cfg: Config, index: int, unit: str, begin: int, length: int) -> str:
+    passes = cfg.get("accumulation", 1) if unit == "iter" else 1
+    key, shorter = f"train_cfg.max_{unit}s", f"param_scheduler.{index}.begin=1"
+    shorter = f"param_scheduler.0.end=1 {shorter}" if index else shorter
+    if length > 1:
+        return (
+            f"raise {key} above {begin * passes}, or shorten what comes before, e.g. --cfg-options "
+            f"{shorter}"
+        )
+    # Nothing shorter fits: the one schedule needs a time before the other.
+    return (
+        f"raise {key} above {begin * passes}, or to 2 at least and shorten what comes before: "
+        f"--cfg-options {key}={2 * passes}" + (f" {shorter}" if begin > 1 else "")
+    )
 
 
 def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
@@ -82,7 +96,7 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
     optimizer_cfg = (cfg.get("optim_wrapper") or {}).get("optimizer") or {}
     loop = cfg.get("train_cfg") or {}
     by_epoch = loop.get("max_epochs") is not None
-    length = int(loop.get("max_epochs" if by_epoch else "max_iters") or 0)
+    length = _length(cfg, "max_epochs" if by_epoch else "max_iters") or 0
     ends: list[ScheduleEnds] = []
     if "lr" in optimizer_cfg and 0 < length <= _LONGEST:
         ends += _rehearse(cfg, optimizer_cfg, length, by_epoch)
@@ -91,6 +105,14 @@ def schedule_ends(cfg: Config) -> list[ScheduleEnds]:
             first, last = hook.get("momentum", 0.996), hook.get("end_momentum", 1.0)
             ends.append(ScheduleEnds("target momentum", first, (last, length), last))
     return ends
+
+
+def _length(cfg: Config, key: str) -> int | None:
+    """Epochs of a training, or optimizer steps where its length is given in iterations."""
+    length = (cfg.get("train_cfg") or {}).get(key)
+    if length is None or key == "max_epochs":
+        return length
+    return steps_in(length, cfg.get("accumulation", 1))
 
 
 def _written(cfg: Config) -> list[Mapping[str, Any]]:
@@ -124,7 +146,7 @@ def _rehearse(
             if not scheduler.by_epoch or (step + 1) % steps == 0:
                 scheduler.step()
     names = {"lr": "learning rate", "weight_decay": "weight decay"}
-    unit = "epoch" if by_epoch else "iteration"
+    unit = "epoch" if by_epoch else "step"
     ends = []
     for name, values in seen.items():
         high = max(range(len(values)), key=values.__getitem__)

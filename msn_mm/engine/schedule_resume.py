@@ -13,6 +13,7 @@ import torch
 from mmengine.runner import Runner
 
 from msn_mm.engine.checkpointing import to_plain
+from msn_mm.engine.optimizer_steps import passes_of_a_step
 
 # What a scheduler's state holds beside its settings.
 _MOVING = ("last_step", "_global_step", "_last_value", "verbose")
@@ -52,10 +53,10 @@ class ScheduleReplay:
                 group[f"initial_{name}"] = base
         # The schedulers warn when they step before the optimizer; it has, long ago.
         runner.optim_wrapper._global_step = iterations
-        length = len(runner.train_dataloader)
+        length, passes = len(runner.train_dataloader), passes_of_a_step(runner.optim_wrapper)
         for iteration in range(1, iterations + 1):
             for scheduler in self._schedulers:
-                if not scheduler.by_epoch:
+                if not scheduler.by_epoch and iteration % passes == 0:
                     scheduler.step()
             if iteration % length == 0 and iteration // length <= epochs:
                 for scheduler in self._schedulers:
@@ -71,8 +72,8 @@ def replay_if_changed(
     Args:
         runner: the runner that is about to load the checkpoint.
         checkpoint: its content; loses its schedulers when the config's hold.
-        moved: whether the checkpoint's iteration has another number in this
-            run (another number of processes, another accumulation).
+        moved: whether the checkpoint's optimizer step has another number in this
+            run (another global batch).
 
     Returns:
         What to run once the optimizer's state is loaded, or ``None`` when the

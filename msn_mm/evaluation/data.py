@@ -12,10 +12,10 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 
 from msn_mm.datasets import EvalCrop
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
-from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
 
 _MISSING = (

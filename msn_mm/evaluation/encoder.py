@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import msn_mm
 from msn_mm.convert.published import load_published
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint

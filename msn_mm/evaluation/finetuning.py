@@ -1,4 +1,4 @@
-"""Classifiers that train as a whole: what their configs must hold, and how to test them."""
+"""Classifiers trained on labels: what their configs must hold, and how to test them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def is_classifier(cfg: Config) -> bool:
     """Whether a config trains a classifier: its model has a head with a number of classes."""
     head = (cfg.get("model") or {}).get("head") or {}
     return "num_classes" in head
+
+
+def is_linear(cfg: Config) -> bool:
+    """Whether a config trains linear heads on a frozen encoder."""
+    return (cfg.get("model") or {}).get("type") == "LinearProbe"
 
 
 def check_classifier(cfg: Config) -> None:
@@ -32,12 +37,15 @@ def check_classifier(cfg: Config) -> None:
 
 
 def classifier_test(cfg: Config) -> Config:
-    """Return a copy of a classifier's config that tests on its validation data, and no more.
+    """Return a copy of a classifier's or a linear evaluation's config that tests, and no more.
+
+    It tests on the validation data where the config names no test data.
 
     Raises:
         UserError: See :func:`check_classifier`.
     """
-    check_classifier(cfg)
+    if not is_linear(cfg):
+        check_classifier(cfg)
     cfg = copy.deepcopy(cfg)
     cfg.test_cfg = {}
     if ((cfg.get("test_dataloader") or {}).get("dataset") or {}).get("type") == "LabelledImages":

@@ -9,11 +9,15 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from msn_mm.engine.batch import quarter_batch
+from msn_mm.engine.batch import MIN_PROCESS_BATCH, quarter_batch
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
-from msn_mm.evaluation.transfer_view import labelled_config
+from msn_mm.evaluation.finetuning import is_linear
+from msn_mm.evaluation.linear_batch import accumulation, dividing_batch
+from msn_mm.evaluation.linear_metric import LinearMetric
+from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
 from msn_mm.models.readout import can_mask, trunk_of
 from msn_mm.registry import DATASETS
 from msn_mm.utils.config_files import config_directories, resolve_config_path
@@ -58,6 +62,7 @@ def linear_config(
     cfg_options: Mapping[str, Any] | None,
     options: LinearOptions,
     processes: int = 1,
+    data_of: Config | None = None,
 ) -> Config:
     """Return the config that trains linear heads on an encoder.
 
@@ -70,53 +75,91 @@ def linear_config(
         cfg_options: Changes of ``config``.
         options: Changes of the recipe.
         processes: How many train together.
+        data_of: The config whose labelled data are taken, or whose recipe if it is one of
+            the linear evaluation; default: ``config``.
 
     Raises:
         UserError: There are no labelled data, or they do not fit.
     """
     cfg = load_config(config, cfg_options)
-    if (cfg.get("model") or {}).get("type") == "LinearProbe":
+    encoder = ConfigDict(
+        config=str(resolve_config_path(config)),
+        cfg_options=dict(cfg_options or {}),
+        checkpoint=checkpoint,
+    )
+    if data_of is not None and is_linear(cfg):
+        raise UserError(f"{config} is a linear evaluation by itself; a row takes a model's config")
+    is_own = is_linear(cfg)
+    if is_own:
         if checkpoint is not None:
             cfg.model.encoder["checkpoint"] = checkpoint
+    elif data_of is not None and is_linear(data_of):
+        cfg = _of_recipe(cfg, encoder, data_of)
     else:
-        cfg = _of_model(config, cfg, checkpoint, cfg_options)
+        cfg = _of_model(cfg, encoder, data_of)
+    _check_validation(cfg)
     _change(cfg, options)
-    images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    with config_mistakes():
+        images = len(DATASETS.build(cfg.train_dataloader.dataset))
+    pass_batch = max(options.pass_batch, MIN_PROCESS_BATCH)
     if options.global_batch is not None:
         cfg.global_batch_size = options.global_batch
     elif images < cfg.global_batch_size:
         # Several steps an epoch; the learning rate follows the batch.
-        cfg.global_batch_size = max(2 * processes, quarter_batch(images))
-    cfg.accumulation = _accumulation(cfg.global_batch_size, processes, options.pass_batch)
+        cfg.global_batch_size = dividing_batch(quarter_batch(images), processes, pass_batch)
+    elif not is_own:
+        cfg.global_batch_size = dividing_batch(cfg.global_batch_size, processes, pass_batch)
+    cfg.accumulation = accumulation(cfg.global_batch_size, processes, pass_batch)
     return cfg
 
 
-def _of_model(
-    config: str, cfg: Config, checkpoint: str | None, cfg_options: Mapping[str, Any] | None
-) -> Config:
-    data = labelled_data(cfg)
-    found = labelled_config(cfg)
+def _check_validation(cfg: Config) -> None:
+    if cfg.get("val_dataloader") is None:
+        raise UserError(f"{cfg.filename} names no labelled val_dataloader to measure heads on")
+    written = cfg.get("val_evaluator") or {}
+    for metric in [written] if isinstance(written, Mapping) else written:
+        if metric.get("type") != LinearMetric.__name__:
+            raise UserError(
+                f"val_evaluator is {metric.get('type')!r}, which cannot measure several heads: set "
+                f"val_evaluator.type={LinearMetric.__name__}"
+            )
+
+
+def _of_recipe(cfg: Config, encoder: ConfigDict, recipe: Config) -> Config:
+    """A recipe's own data and heads on another encoder."""
+    recipe = copy.deepcopy(recipe)
+    recipe.model.update(encoder=encoder, features=_possible(recipe.model.features, cfg))
+    for loader in (recipe.train_dataloader, recipe.val_dataloader):
+        loader.dataset.transform["channels"] = model_channels(cfg)
+    return recipe
+
+
+def _of_model(cfg: Config, encoder: ConfigDict, data_of: Config | None) -> Config:
+    """The shipped recipe on labelled data, seen as the model's config says."""
+    data = labelled_data(data_of or cfg)
+    found = labelled_config(data_of or cfg)
     assert found is not None  # labelled_data has looked
+    view: Mapping[str, Any] = found["transform"]
+    if data_of is not None:
+        data = data.seen_by(cfg)
+        view = own_view(cfg) or {**view, "channels": model_channels(cfg)}
     channels, height, width = data.query[0].shape
     side = min(height, width)
     bases = config_directories()[0] / "_base_"
     recipe = load_config(bases / "linear.py")
     recipe.merge_from_dict(load_config(bases / "datasets" / "imagenet_labelled.py").to_dict())
     recipe.model.update(
-        encoder=ConfigDict(
-            config=str(resolve_config_path(config)),
-            cfg_options=dict(cfg_options or {}),
-            checkpoint=checkpoint,
-        ),
+        encoder=encoder,
         num_classes=len(data.classes),
         image_size=side,
         features=_possible(recipe.model.features, cfg),
     )
     train, val = recipe.train_dataloader.dataset, recipe.val_dataloader.dataset
     train.dataset = ConfigDict(copy.deepcopy(found["support"]))
-    train.transform.update(size=side, channels=channels)
+    interpolation = view.get("interpolation", "bilinear")
+    train.transform.update(size=side, channels=channels, interpolation=interpolation)
     val.dataset = ConfigDict(copy.deepcopy(found["query"]))
-    val.transform = ConfigDict(copy.deepcopy(found["transform"]))
+    val.transform = ConfigDict(copy.deepcopy(dict(view)))
     return recipe
 
 
@@ -171,12 +214,3 @@ def _hold_out(cfg: Config, fraction: float) -> None:
         transform=val.dataset.transform,
     )
     val.collate_fn = ConfigDict(type="default_collate")
-
-
-def _accumulation(batch: int, processes: int, pass_batch: int) -> int:
-    """The fewest forward passes of at most ``pass_batch`` images that make up a batch."""
-    if batch % processes:
-        return 1  # the batch plan tells what is wrong, and the nearest that is right
-    share = batch // processes
-    fewest = -(-share // pass_batch)
-    return next(n for n in range(min(fewest, share), share + 1) if share % n == 0)

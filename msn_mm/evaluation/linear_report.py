@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from msn_mm.evaluation.linear_metric import PAPER, RELEASED, LinearMetric
+from msn_mm.evaluation.rows import Row, results_of_rows
 from msn_mm.utils.results import format_table, write_results
 
 TOPS = ("top1", "top5", "held_out_top1")
@@ -31,17 +33,20 @@ def measured_heads(runner: Runner) -> dict[str, Any]:
     return metrics[0].last
 
 
-def report_linear(runner: Runner, out: Path, args: Any, seconds: float) -> str | None:
-    """Write ``results.json`` and return the table; all processes call it.
+def report_linear(
+    runner: Runner, out: Path, row: Row, args: Any, seconds: float
+) -> dict[str, Any] | None:
+    """Write a row's ``results.json`` and return it; all processes call it.
 
     Args:
         runner: A runner whose training is over.
         out: The directory to write to.
+        row: What was evaluated.
         args: The tool's arguments.
         seconds: Duration of the work.
 
     Returns:
-        The table on the first process, ``None`` on others.
+        What was written, and its ``table``, on the first process; ``None`` on others.
     """
     measured = measured_heads(runner)
     if runner.rank != 0:
@@ -53,10 +58,10 @@ def report_linear(runner: Runner, out: Path, args: Any, seconds: float) -> str |
         name: lr * head.lr_scale
         for name, head in zip(model.head_names, model.heads.heads, strict=True)
     }
-    write_results(
+    written = write_results(
         out / "results.json",
         tool="linear",
-        config=args.config,
+        config=row.config,
         checkpoint=cfg.model.encoder.get("checkpoint"),
         settings={
             "epochs": runner.epoch,
@@ -78,7 +83,40 @@ def report_linear(runner: Runner, out: Path, args: Any, seconds: float) -> str |
         metrics=summary(measured),
         seconds=seconds,
     )
-    return "\n".join([heads_table(measured, rates), f"results: {out / 'results.json'}"])
+    return {**written, "table": heads_table(measured, rates)}
+
+
+def report_rows(
+    rows: Sequence[Row], reports: Sequence[Mapping[str, Any]], out: Path, args: Any, seconds: float
+) -> str:
+    """Write the ``results.json`` of several rows and return their one table."""
+    metrics = {row.name: report["metrics"] for row, report in zip(rows, reports, strict=True)}
+    write_results(
+        out / "results.json",
+        tool="linear",
+        settings={
+            "rows": {
+                row.name: report["settings"] for row, report in zip(rows, reports, strict=True)
+            },
+            "holdout": args.holdout,
+            "cfg_options": args.cfg_options,
+        },
+        seconds=seconds,
+        **results_of_rows(rows, metrics),
+    )
+    return rows_table(metrics)
+
+
+def rows_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out rows: top-1 of the paper's head, of the released code's, and of the best."""
+    lines = []
+    for name, roles in metrics.items():
+        cells = [roles.get(role) for role in ("paper", "released", "best")]
+        shown = ["-" if cell is None else f"{cell['top1']:.2f}" for cell in cells]
+        lines.append([name, *shown, roles["best"]["head"]])
+    chosen = next(iter(metrics.values()))["best"]["chosen_on"]
+    header = ["top-1", "paper", "released", "best", "best head"]
+    return f"{format_table(header, lines)}\nbest: chosen on {chosen}"
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:

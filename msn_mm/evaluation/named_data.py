@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 
 from msn_mm.datasets import ImageFolder
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.evaluation.data import LabelledData
-from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.transfer_view import transfer_view
 from msn_mm.utils.config_files import find_data
 

@@ -18,13 +18,13 @@ class Budget:
     Attributes:
         steps: Optimizer steps; ``None`` where the data are not at hand to count.
         batch: Images of a step, over all processes.
-        views: Views of an image that a network reads; 0 where they are not known.
+        views: Views of an image that a step takes.
         flops: Of the whole training, predicted; 0 where they are not known.
     """
 
     steps: int | None
     batch: int
-    views: int = 0
+    views: int = 1
     flops: float = 0.0
 
     @property
@@ -50,7 +50,14 @@ def budget_of(run: SweepRun) -> Budget:
         images = plan.images[0]
         steps = None if images is None else loop["max_epochs"] * (images // batch)
     flops = 0.0 if steps is None else float(plan.flops) * steps * batch
-    return Budget(steps, batch, sum(view.num for view in plan.views), flops)
+    return Budget(steps, batch, _views(run), flops)
+
+
+def _views(run: SweepRun) -> int:
+    """Count the views of an image that a step takes."""
+    transform = run.cfg.train_dataloader.dataset.get("transform") or {}
+    groups = transform.get("views") or {"image": {}}
+    return sum(int(view.get("num", 1)) for view in groups.values())
 
 
 def budget_table(runs: Sequence[SweepRun], budgets: Mapping[str, Budget]) -> str:
@@ -64,7 +71,7 @@ def budget_table(runs: Sequence[SweepRun], budgets: Mapping[str, Budget]) -> str
                 "?" if one.steps is None else f"{one.steps:,}",
                 f"{one.batch:,}",
                 "?" if one.images is None else f"{one.images:,}",
-                f"{one.views}" if one.views else "?",
+                str(one.views),
                 f"{one.flops / 1e12:,.1f}" if one.flops else "?",
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,13 @@ from mmengine.config import Config
 
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
-from msn_mm.evaluation.encoder import build_encoder
+from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.knn import weighted_knn
 from msn_mm.evaluation.low_shot_protocol import LowShotFeatures, measure
 from msn_mm.evaluation.splits import compact
 from msn_mm.sweeps.run_place import RunPlace
 from msn_mm.sweeps.sweep_file import Sweep, SweepRun
-from msn_mm.utils.results import to_json
 
 KNN = "knn "
 Values = Mapping[str, float]
@@ -121,23 +121,33 @@ class Measuring:
             pixels = Config(dict(model=model, data_preprocessor=normal))
             rows["raw pixels"] = {"values": [self.values(pixels, None)], "kind": "raw_pixels"}
         if "untrained" in sweep.baselines:
-            for name, runs in untrained_rows(sweep.runs).items():
+            for name, runs in untrained_rows(sweep.runs, sweep.seeds[0]).items():
                 values = [self.values(runs[0].cfg, None, seed) for seed in sweep.seeds]
                 labels = [run.label for run in runs]
                 rows[name] = {"values": values, "kind": "untrained", "runs": labels}
         return rows
 
 
-def untrained_rows(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
-    """Group runs by the encoder that they start from, named for a table."""
+def untrained_rows(runs: Sequence[SweepRun], seed: int = 0) -> dict[str, list[SweepRun]]:
+    """Group runs by the weights that a seed gives their encoders, named for a table."""
     kinds: dict[str, list[SweepRun]] = {}
     for run in runs:
-        model = run.cfg.model
-        start = {"backbone": model.get("backbone"), "pixels": model.get("data_preprocessor")}
-        kinds.setdefault(json.dumps(to_json(start), sort_keys=True), []).append(run)
+        kinds.setdefault(_start(build_encoder(run.cfg, None, seed=seed)), []).append(run)
     if len(kinds) == 1:
         return {"untrained encoder": list(runs)}
     return {f"untrained, as {group[0].label}": group for group in kinds.values()}
+
+
+def _start(encoder: FrozenEncoder) -> str:
+    """Hash what an encoder makes of an image before any training.
+
+    What acts in training alone (drop path) makes no other encoder.
+    """
+    about = encoder.description()
+    found = hashlib.sha256(json.dumps([about["trunk"], about["mean"], about["std"]]).encode())
+    for name, tensor in encoder.trunk.state_dict().items():
+        found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def spread_over_seeds(values: Sequence[Values]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from msn_mm.errors import UserError
 from msn_mm.sweeps.measuring import Measuring
 from msn_mm.sweeps.run_place import RunPlace
 from msn_mm.sweeps.sweep_file import Sweep
-from msn_mm.sweeps.training import is_queued, stop_by_signal, submit, train_here
+from msn_mm.sweeps.training import is_queued, last_line, stop_by_signal, submit, train_here
 from msn_mm.utils.results import format_table, output_directory
 
 _LOCK = ".lock"
@@ -110,10 +110,12 @@ class Sweeping:
         if job is not None and is_queued(job):
             self.waiting.append(place.name)
             return f"job {job} is waiting or running"
-        gone = f"job {job} ended before the training did; " if job is not None else ""
+        gone = ""
+        if job is not None:
+            gone = f"job {job} ended before the training did ({last_line(place.log)}); "
         new = submit(place, self._tools, str(self._partition))
         self.waiting.append(place.name)
-        return f"{gone}submitted as job {new}, log: {place.log}"
+        return f"{gone}submitted {'again ' if gone else ''}as job {new}, log: {place.log}"
 
     def _say(self, text: str, end: str = "\n") -> None:
         print(text, end=end, flush=True, file=sys.stdout)

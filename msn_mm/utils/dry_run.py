@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from msn_mm.engine.batch import BatchPlan, apply_batch, couples_images, resolve_batch
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.fsdp.settle import WRAPPER
 from msn_mm.engine.fsdp.units import whole_at_once
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS, SCOPE
+from msn_mm.utils.decoder_cost import decoder_bytes, decoder_flops
 from msn_mm.utils.training_cost import Memory, View, predict_memory, read_views, train_flops
 from msn_mm.utils.vit_cost import ViTShape, linear_flops
 
@@ -34,7 +35,7 @@ class Plan:
         cfg: the resolved config.
         batch: the division of the batch.
         trained: parameters that the optimizer moves.
-        target: parameters that follow them.
+        target: parameters that follow them, or stay as they are.
         views: the groups of views; empty for a backbone that is no ViT.
         flops: FLOPs of one source image in training, all views; 0 when unknown.
         memory: predicted bytes on a device, ``None`` when unknown.
@@ -98,6 +99,11 @@ def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
             checkpointing=checkpointing,
             whole=whole_at_once(model) if sharded else None,
         )
+        decoder = getattr(model, "decoder_shape", None)
+        if decoder is not None:
+            flops += decoder_flops(decoder, views)
+            kept = decoder_bytes(decoder, views, batch.process_batch, amp)
+            memory = replace(memory, activations=memory.activations + kept)
     else:
         notes.append("tokens, FLOPs and memory are worked out for MaskedViT backbones only")
     with _scope(cfg), config_mistakes():
@@ -141,7 +147,8 @@ def dry_run(
 
 def _lines(plan: Plan, images_per_s: float | None, amp: bool) -> list[str]:
     batch = plan.batch
-    rows = [("parameters", f"{plan.trained:,} trained, {plan.target:,} target")]
+    others = "target" if any(view.target for view in plan.views) else "fixed"
+    rows = [("parameters", f"{plan.trained:,} trained, {plan.target:,} {others}")]
     for view in plan.views:
         count = f"{view.num} x " if view.num > 1 else ""
         rows.append(

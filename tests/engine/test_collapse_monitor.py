@@ -6,6 +6,7 @@ import pytest
 
 from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook, Reading, diagnose
 from msn_mm.errors import UserError
+from msn_mm.models.methods.dino import DINO
 from tests.helpers import run, tiny_digits
 
 HEALTHY = Reading(
@@ -50,6 +51,15 @@ def test_each_trouble_names_its_knob(changes, trouble, knob):
     troubles = diagnose(HEALTHY._replace(**changes))
     assert list(troubles) == [trouble]
     assert knob in troubles[trouble]
+
+
+def test_dino_has_knobs_of_its_own():
+    changes = dict(ce_over_ln_k=0.999, mean_entropy=0.2, feature_std=0.001)
+    troubles = diagnose(HEALTHY._replace(**changes), DINO.collapse_knobs)
+    assert len(troubles) == 3 and "me_max" not in str(troubles) and "num_proto" not in str(troubles)
+    assert "lower the targets' temperature" in troubles["uniform predictions"]
+    assert "Lower loss.centre_momentum" in troubles["few prototypes"]
+    assert "head.batch_norm" in troubles["constant representation"]
 
 
 def short(monitor, **options):

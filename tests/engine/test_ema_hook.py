@@ -86,7 +86,7 @@ def test_target_follows_real_steps_only(tmp_path, accumulation):
     moved = 0
     for step, (after, momentum) in enumerate(history):
         real = (step + 1) % accumulation == 0 or step == total - 1
-        tau = linear_momentum(step, total, 0.9)
+        tau = linear_momentum(step // accumulation, total // accumulation, 0.9)
         for name in (n for n, p in runner.model.named_parameters() if n.startswith("target_")):
             source = after[name.removeprefix("target_")]
             if not real:

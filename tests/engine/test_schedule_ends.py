@@ -42,3 +42,24 @@ def test_a_schedule_behind_the_end_is_told() -> None:
     with pytest.raises(UserError, match=r"param_scheduler.1 \(CosineAnnealingLR\) begins at epoch"):
         check_schedules(config(train_cfg=dict(by_epoch=True, max_epochs=10)))
     check_schedules(config(train_cfg=dict(by_epoch=True, max_epochs=11)))
+
+
+def test_what_is_suggested_helps() -> None:
+    """Nothing is suggested that is refused again, for a training of one epoch neither."""
+    for by, unit in ((True, "epoch"), (False, "iter")):
+        for begin, length in ((10, 10), (10, 2), (10, 1), (1, 1)):
+            cfg = config(train_cfg={"by_epoch": by, f"max_{unit}s": length * (1 if by else 4)})
+            if not by:
+                cfg.accumulation = 4
+            for schedule in cfg.param_scheduler:
+                schedule.pop("convert_to_iter_based")
+                schedule.by_epoch = by
+            cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = begin
+            with pytest.raises(UserError, match=f"ends after {length}: ") as told:
+                check_schedules(cfg)
+            words = str(told.value).partition("--cfg-options ")[2].split()
+            assert words
+            cfg.merge_from_dict({key: int(value) for key, value in (w.split("=") for w in words)})
+            check_schedules(cfg)
+            above = int(str(told.value).partition(" above ")[2].partition(",")[0])
+            assert above == begin * (1 if by else 4)

@@ -82,6 +82,85 @@ def test_released_schedules_are_stretched(tmp_path):
     assert momenta[-1] == 0.9992
 
 
+def recorded(tmp_path, cfg, **launch):
+    """Train; return learning rate, weight decay and target momentum of each optimizer step."""
+    used = []
+
+    def look(runner, _):
+        if runner.optim_wrapper.should_update():
+            momentum = runner.message_hub.get_scalar("train/ema_momentum").current()
+            used.append((*values, momentum))
+
+    class Record(torch.optim.AdamW):
+        def step(self, *args, **kwargs):
+            values[:] = [self.param_groups[0][name] for name in ("lr", "weight_decay")]
+            return super().step(*args, **kwargs)
+
+    from msn_mm.registry import OPTIMIZERS
+
+    values = []
+    OPTIMIZERS.register_module(name="RecordingAdamW", module=Record, force=True)
+    cfg.optim_wrapper.optimizer.type = "RecordingAdamW"
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    run(cfg, tmp_path, look, **launch)
+    return used
+
+
+@pytest.mark.parametrize("loop", ["epochs", "iterations"])
+def test_a_step_s_values_do_not_depend_on_its_passes(tmp_path, loop):
+    def config(accumulation):
+        cfg = tiny_digits(accumulation=accumulation)
+        cfg.train_dataloader.dataset.transform.views.focal.num = 1
+        if loop == "iterations":
+            length = 9 * accumulation
+            cfg.train_cfg = dict(by_epoch=False, max_iters=length, val_interval=1000)
+            cfg.default_hooks.checkpoint = None
+            cfg.param_scheduler = [
+                dict(type="LinearLR", start_factor=0.2, by_epoch=False, end=3),
+                dict(type="CosineAnnealingLR", by_epoch=False, begin=3),
+            ]
+        return cfg
+
+    one = recorded(tmp_path / "1", config(1))
+    two = recorded(tmp_path / "2", config(2))
+    assert len(one) == (12 if loop == "epochs" else 9)
+    assert two == one
+    warm, rate = 4 if loop == "epochs" else 3, config(1).optim_wrapper.optimizer.lr
+    assert one[0][0] == pytest.approx(0.2 * rate) and one[warm][0] == pytest.approx(rate)
+    after = 0.5 * rate * (1 + math.cos(math.pi * 2 / (len(one) - warm)))
+    assert one[warm + 2][0] == pytest.approx(after, rel=1e-6)
+    assert one[-1][2] == 1.0
+
+
+def test_an_epoch_that_ends_within_a_step_is_as_long_as_its_passes(tmp_path):
+    cfg = tiny_digits(accumulation=3, global_batch_size=12, base_batch_size=12)
+    cfg.train_dataloader.sampler = dict(type="DefaultSampler", shuffle=True)
+    cfg.train_cfg.max_epochs = 4
+    cfg.param_scheduler = [dict(type="CosineAnnealingLR", convert_to_iter_based=True)]
+    used = [step[0] for step in recorded(tmp_path, cfg)]
+    rate = cfg.optim_wrapper.optimizer.lr
+    # 64 passes of 4 images, the last step of one alone; MMEngine drops fractions of a step.
+    assert len(used) == 22
+    for step in range(21):
+        cosine = 0.5 * (1 + math.cos(math.pi * step / 21))
+        assert used[step] == pytest.approx(rate * cosine, rel=1e-6)
+
+
+def test_a_resumed_training_of_several_passes_goes_on(tmp_path):
+    def config(**options):
+        every = {"default_hooks.checkpoint.interval": 1}
+        return tiny_digits(**{"accumulation": 2, **every, **options})
+
+    whole = recorded(tmp_path, config())
+    again = recorded(tmp_path / "again", config(), resume=tmp_path / "epoch_2.pth")
+    assert again == whole[8:]
+    # The schedules of a longer training are replayed step by step.
+    longer = {"train_cfg.max_epochs": 4}
+    on = recorded(tmp_path / "on", config(**longer), resume=tmp_path / "epoch_2.pth")
+    fresh = recorded(tmp_path / "fresh", config(**longer, accumulation=1))
+    assert on == fresh[8:]
+
+
 def test_groups_hold_each_trained_parameter_once():
     from msn_mm.registry import MODELS
 

@@ -217,3 +217,17 @@ def test_use_of_views():
     model = tiny_dino()
     assert model.view_use("global_1") == (True, True, 0.0, 0.0, 0.0)
     assert model.view_use("local") == (True, False, 0.0, 0.0, 0.0)
+
+
+def test_images_meet_in_batch_norm_only():
+    from msn_mm.engine.batch import couples_images
+
+    config = {"model": {"type": "DINO", "head": {"type": "DINOHead"}}}
+    assert not couples_images(config)
+    config["model"]["head"]["batch_norm"] = True
+    assert couples_images(config)
+    head = DINOHead(6, output_dim=9, hidden_dim=8, bottleneck_dim=4, batch_norm=True)
+    kinds = [type(layer).__name__ for layer in head.projector]
+    assert kinds == ["Linear", "SyncBatchNorm", "GELU"] * 2 + ["Linear"]
+    assert head.projector[0].weight.std().item() == pytest.approx(0.02, abs=0.008)
+    assert DINOHead(64, hidden_dim=64, init_std=0.5).projector[0].weight.std() > 0.4

@@ -151,9 +151,9 @@ def test_a_batch_without_masks_still_gives_every_parameter_a_gradient():
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(UserError, match=r"model.mask is .*must lie in"):
+    with pytest.raises(UserError, match=r"model\.mask is .*must lie in"):
         tiny_ibot(mask=dict(ratio=0.9))
-    with pytest.raises(UserError, match=r"model.mask is .*'share'"):
+    with pytest.raises(UserError, match=r"model\.mask is .*'share'"):
         tiny_ibot(mask=dict(share=0.9))
     with pytest.raises(ValueError, match="must not be negative"):
         IBOTLoss(8, patch_weight=-1.0)

@@ -162,7 +162,7 @@ def test_the_trunk_stays_and_is_no_part_of_the_state() -> None:
     assert not trunk.training and not any(p.requires_grad for p in trunk.parameters())
     names = set(model.state_dict())
     assert "trunk_digest" in names
-    assert all(name.startswith("heads.") for name in names - {"trunk_digest"})
+    assert all(name.startswith("heads.") for name in names - {"trunk_digest", "head_list"})
     assert sum(p.numel() for p in model.parameters()) == sum(
         p.numel() for group in wrapper.optimizer.param_groups for p in group["params"]
     )
@@ -237,3 +237,16 @@ def test_heads_alone_say_what_they_need() -> None:
     assert [tuple(logits.shape) for logits in heads(rows)] == [(2, 4), (2, 4)]
     torch.testing.assert_close(heads._columns(rows, Head(2)), rows[:, :6])
     torch.testing.assert_close(heads._columns(rows, Head(1, average=True)), rows[:, 3:])
+
+
+def test_weights_of_other_heads_are_refused() -> None:
+    state = probe(features=("cls4",), lr_scales=(1.0, 10.0)).state_dict()
+    for settings, told in (
+        (dict(features=("cls4",), lr_scales=(1.0, 100.0)), "'cls4 lr x10' is not among"),
+        (dict(features=("cls3+avg",), lr_scales=(1.0, 10.0)), "'cls4 lr x1' is not among"),
+        (dict(features=("cls4",), lr_scales=(10.0, 1.0)), "they come in another order"),
+        (dict(features=("cls4",), lr_scales=(1.0, 10.0, 3.0)), "they are 4 of 5"),
+    ):
+        with pytest.raises(UserError, match=told):
+            probe(**settings).load_state_dict(state)
+    probe(features=("cls4",), lr_scales=(1.0, 10.0)).load_state_dict(state)

@@ -123,6 +123,9 @@ def test_checkpointing_changes_memory_not_numbers(rate):
 
 
 def test_stochastic_depth_acts_in_training_only_and_follows_keys():
+    for rate in (1.0, 1, -0.1, "0.1"):
+        with pytest.raises(UserError, match=r"drop_path_rate is .* which a ViT cannot have"):
+            tiny(drop_path_rate=rate)
     model = tiny(drop_path_rate=0.5)
     images, keys = torch.randn(8, 3, 32, 32), torch.arange(8)
     whole = model(images, keys=keys)

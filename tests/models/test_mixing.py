@@ -122,6 +122,38 @@ def test_mixing_needs_the_number_of_classes():
         MixingPreprocessor([0.0], [1.0], dict(augments=[MIXUP]))
 
 
+def test_a_config_is_left_as_it_was_and_builds_again():
+    mixing = dict(augments=[dict(type="Mixup", alpha=1)], probs=[0.25])
+    for _ in range(2):
+        model = MixingPreprocessor([0.0], [255.0], mixing, num_classes=4)
+        assert model.batch_augments.probs == [0.25, 0.75]
+        assert model.batch_augments.augments[0].alpha == 1.0
+    assert mixing == dict(augments=[dict(type="Mixup", alpha=1)], probs=[0.25])
+    one = MixingPreprocessor([0.0], [255.0], dict(augments=MIXUP, probs=1), num_classes=4)
+    assert one.batch_augments.probs == [1.0, 0.0]
+    # 0.7 + 0.2 + 0.1 is above 1 by rounding; what is left must not be negative.
+    three = dict(augments=[MIXUP] * 3, probs=[0.1, 0.2, 0.7 + 2e-16])
+    left = MixingPreprocessor([0.0], [255.0], three, num_classes=4).batch_augments.probs[-1]
+    assert left == pytest.approx(0, abs=1e-12) and left >= 0
+
+
+@pytest.mark.parametrize(
+    ("augment", "probs", "told"),
+    [
+        (dict(type="Mixup", alpha=0), None, "alpha of Mixup is 0; it must be above 0"),
+        (dict(type="CutMix", alpha="1"), None, "alpha of CutMix is '1'"),
+        (MIXUP, "[0.7,0.5]", "probs is '.0.7,0.5.'; give 1 numbers"),
+        (MIXUP, [0.7, 0.5], "each of the 1 augments a probability"),
+        (MIXUP, [1.5], "1 at most in all"),
+        (MIXUP, [-0.5], "1 at most in all"),
+        (MIXUP, [float("nan")], "1 at most in all"),
+    ],
+)
+def test_impossible_numbers_are_refused(augment, probs, told):
+    with pytest.raises(ValueError, match=told):
+        MixingPreprocessor([0.0], [255.0], dict(augments=[augment], probs=probs), num_classes=4)
+
+
 def test_another_way_to_mix_is_refused():
     with pytest.raises(ValueError, match="by Mixup and CutMix, not ResizeMix"):
         build(dict(type="ResizeMix", alpha=1.0))

@@ -23,4 +23,4 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=1)
 
 val_cfg = dict()
-val_evaluator = dict(type="Accuracy", topk=(1, 5))
+val_evaluator = dict(type="TopAccuracy", topk=(1, 5))

@@ -18,4 +18,4 @@ param_scheduler = [dict(type="MultiStepLR", milestones=[30, 60], gamma=0.1)]
 train_cfg = dict(by_epoch=True, max_epochs=90, val_interval=1)
 
 val_cfg = dict()
-val_evaluator = dict(type="Accuracy", topk=(1, 5))
+val_evaluator = dict(type="TopAccuracy", topk=(1, 5))

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from msn_mm.engine.fsdp.shards import accept_whole_moments, gather
 from msn_mm.engine.fsdp.wrapper import FullyShardedModel
+from msn_mm.engine.step_runner import StepRunner
 
 
-class ShardedRunner(Runner):
+class ShardedRunner(StepRunner):
     """A runner whose checkpoints hold whole tensors though no process does.
 
     MMEngine's runner saves in the first process alone; here all processes have

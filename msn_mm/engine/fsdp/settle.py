@@ -8,6 +8,8 @@ from __future__ import annotations
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from msn_mm.engine.step_runner import StepRunner
+
 WRAPPER = "FullyShardedModel"
 
 
@@ -32,7 +34,7 @@ def settle_sharding(cfg: Config) -> list[str]:
 def runner_class(cfg: Config) -> type[Runner]:
     """Return the runner for a resolved config."""
     if not is_sharded(cfg):
-        return Runner
+        return StepRunner
     from msn_mm.engine.fsdp.runner import ShardedRunner
 
     return ShardedRunner

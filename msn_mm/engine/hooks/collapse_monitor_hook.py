@@ -14,6 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from msn_mm.models.methods.base import MSN_KNOBS, CollapseKnobs
 from msn_mm.models.ops.statistics import entropy, feature_std, prototypes_in_use, rank_me
 from msn_mm.registry import HOOKS
 
@@ -31,21 +32,21 @@ class Reading(NamedTuple):
     num_prototypes: int | None = None
 
 
-def diagnose(reading: Reading) -> dict[str, str]:
+def diagnose(reading: Reading, knobs: CollapseKnobs = MSN_KNOBS) -> dict[str, str]:
     """Return the troubles of a reading: name -> what it means and which knob to turn."""
     troubles = {}
-    or_entropy = "" if reading.mean_entropy is None else " or raise loss.me_max_weight"
+    or_entropy = "" if reading.mean_entropy is None else f" or {knobs.constant}"
     if reading.ce_over_ln_k is not None and reading.ce_over_ln_k > 0.98:
         troubles["uniform predictions"] = (
             f"the cross-entropy sits at ln K ({reading.ce_over_ln_k:.3f} of it): the anchors "
             "predict every prototype alike and nothing is learned. Lower the learning rate, "
-            "lengthen the warm-up, or raise head.num_prototypes"
+            f"lengthen the warm-up, or {knobs.uniform}"
         )
     if reading.mean_entropy is not None and reading.mean_entropy < 0.5:
         troubles["few prototypes"] = (
             f"the mean prediction has {reading.mean_entropy:.2f} of the entropy ln K, with "
-            f"{reading.prototypes_in_use} of {reading.num_prototypes} prototypes in use. Raise "
-            "loss.me_max_weight, or set loss.sinkhorn_iterations=3"
+            f"{reading.prototypes_in_use} of {reading.num_prototypes} prototypes in use. "
+            f"{knobs.few[0].upper()}{knobs.few[1:]}"
         )
     if reading.feature_std < 0.02 or reading.rank_me < 1.5:
         troubles["constant representation"] = (
@@ -138,10 +139,10 @@ class CollapseMonitorHook(Hook):
             seen["loss"] = outputs["loss"].detach()
         self._recent.append(seen)
         if until_check == 0:
-            self._check(runner)
+            self._check(runner, getattr(model, "collapse_knobs", MSN_KNOBS))
             self._recent.clear()
 
-    def _check(self, runner: Runner) -> None:
+    def _check(self, runner: Runner, knobs: CollapseKnobs) -> None:
         sound = [seen for seen in self._recent if all(map(_is_finite, seen.values()))]
         if not sound and getattr(runner.optim_wrapper, "guard", None) is not None:
             return  # the guard skips such steps, and it knows how many are too many
@@ -166,7 +167,7 @@ class CollapseMonitorHook(Hook):
             value = getattr(reading, name)
             if value is not None:
                 runner.message_hub.update_scalar(f"train/{name}", value)
-        troubles = diagnose(reading)
+        troubles = diagnose(reading, knobs)
         if runner.iter + 1 < self.grace * runner.max_iters:
             troubles.pop("uniform predictions", None)
         for name in troubles.keys() & self._previous - self.announced:

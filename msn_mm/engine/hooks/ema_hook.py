@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
+from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.distributed import local_part
 from msn_mm.models.ops.ema import MOMENTUM_SCHEDULES, ema_update_
@@ -22,12 +23,12 @@ class EMAHook(Hook):
     The model names what follows what by ``ema_pairs() -> [(source, target), ...]``.
     Parameters alone are averaged: the target's batch norm keeps running
     statistics of its own batches. Under gradient accumulation nothing moves
-    between optimizer steps. The momentum is a function of the iteration, so a
+    between optimizer steps. The momentum is a function of the step's number, so a
     resumed run goes on exactly.
 
     Args:
-        momentum: Weight of the old target at the first iteration.
-        end_momentum: Weight at the last iteration, reached exactly.
+        momentum: Weight of the old target at the first step.
+        end_momentum: Weight at the last step, reached exactly.
         schedule: How it gets from one to the other: ``linear`` (MSN) or ``cosine``
             (BYOL, DINO, MoCo v3).
 
@@ -86,8 +87,12 @@ class EMAHook(Hook):
             if skip:
                 return
             skip = None
+        passes = passes_of_a_step(runner.optim_wrapper)
         momentum = self._momentum_of(
-            runner.iter, runner.max_iters, self.momentum, self.end_momentum
+            runner.iter // passes,
+            steps_in(runner.max_iters, passes),
+            self.momentum,
+            self.end_momentum,
         )
         ema_update_(self._targets, self._sources, momentum, skip)
         runner.message_hub.update_scalar("train/ema_momentum", momentum)

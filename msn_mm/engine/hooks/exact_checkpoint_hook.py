@@ -12,6 +12,7 @@ from msn_mm.engine.hook_state import hook_states, load_hook_states
 from msn_mm.engine.hooks.best_checkpoint_hook import BestCheckpointHook
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.engine.loops.progress import Progress
+from msn_mm.engine.optimizer_steps import passes_of_a_step
 from msn_mm.engine.random_state import random_state, set_random_state
 from msn_mm.engine.rank_states import gather_states, state_of_rank
 from msn_mm.engine.saved_paths import directory_of, drop_foreign_paths
@@ -101,7 +102,7 @@ class ExactCheckpointHook(BestCheckpointHook):
 
         place = loop.go_on_from(saved, restore)
         meta["iter"] = place.iter
-        replay = replay_if_changed(runner, checkpoint, moved=place.iter != saved.iter)
+        replay = replay_if_changed(runner, checkpoint, moved=place.steps != saved.steps)
         self._replay = None if replay is None else (replay, place)
 
     def before_train(self, runner: Runner) -> None:
@@ -111,7 +112,7 @@ class ExactCheckpointHook(BestCheckpointHook):
             replay, place = self._replay
             replay.run(runner, place.epoch, place.iter)
             self._replay = None
-        steps = int(getattr(runner.optim_wrapper, "_accumulative_counts", 1))
+        steps = passes_of_a_step(runner.optim_wrapper)
         if self.by_epoch and len(runner.train_dataloader) % steps:
             runner.logger.warning(
                 f"an epoch of {len(runner.train_dataloader)} iterations does not end with an "

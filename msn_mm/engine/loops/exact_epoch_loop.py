@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from msn_mm.engine.loops.progress import Progress
 from msn_mm.engine.loops.skipping import can_skip, images_a_step, skip_images
 from msn_mm.engine.loops.worker_signals import end_workers, outlive_first_sigterm
+from msn_mm.engine.optimizer_steps import passes_of_a_step
 from msn_mm.engine.stopped import TrainingStopped
 from msn_mm.registry import LOOPS
 
@@ -61,7 +62,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             epoch_length=len(self.dataloader),
             world_size=get_world_size(),
             batch=images_a_step(self.dataloader),
-            accumulation=int(getattr(optim_wrapper, "_accumulative_counts", 1)),
+            accumulation=passes_of_a_step(optim_wrapper),
             total=len(self.dataloader.dataset),
             seed=getattr(sampler, "seed", None),
         )

@@ -35,6 +35,11 @@ class Progress:
     total: int = 0
     seed: int | None = None
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps that are over."""
+        return self.iter // self.accumulation
+
     def state_dict(self) -> dict[str, Any]:
         """Return the content for a checkpoint."""
         return asdict(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim import Adagrad, Adam
 
 from msn_mm.engine.optim.clipping import clip_each_norm_
 from msn_mm.engine.optim.finite_guard import FiniteGuard
+from msn_mm.errors import UserError
 from msn_mm.registry import OPTIM_WRAPPERS
 
 
@@ -88,6 +89,15 @@ class GroupOptimWrapper(OptimWrapper):
             del self.optimizer.grad_scale, self.optimizer.found_inf
         self.guard.undo(skip)
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load what the same groups of parameters had.
+
+        Raises:
+            UserError: If the state has other groups, or groups of other sizes.
+        """
+        _check_groups(state_dict.get("param_groups", []), self.optimizer.param_groups)
+        super().load_state_dict(state_dict)
+
     def _host_decides(self, skip: Tensor) -> bool:
         # Not SGD on the device: where its first step is skipped, its momentum
         # stays uninitialised memory.
@@ -108,6 +118,27 @@ class GroupOptimWrapper(OptimWrapper):
         norm = self.clip_func(parameters, **self.clip_grad_kwargs)
         if norm is not None:
             self.message_hub.update_scalar(f"train/{self.grad_name}", norm)
+
+
+def _check_groups(saved: list[Mapping[str, Any]], own: list[Mapping[str, Any]]) -> None:
+    before, now = (
+        {
+            str(group.get("name", number)): len(group["params"])
+            for number, group in enumerate(groups)
+        }
+        for groups in (saved, own)
+    )
+    if list(before.items()) == list(now.items()):
+        return
+    odd = next((name for name in before if before[name] != now.get(name)), None)
+    told = f"{len(before)} groups of parameters and this run {len(now)}"
+    if odd is not None:
+        here = f"{now[odd]} here" if odd in now else "which is not here"
+        told += f"; '{odd}' has {before[odd]} parameters there, {here}"
+    raise UserError(
+        f"the checkpoint's optimizer has {told}: resume with the model and optim_wrapper that it "
+        "was trained with, or start from its weights with --load-from"
+    )
 
 
 @OPTIM_WRAPPERS.register_module()

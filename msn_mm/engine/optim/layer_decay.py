@@ -112,13 +112,13 @@ def layer_rates(wrapper: Any) -> list[dict[str, float]]:
         ``layer``, ``lr`` (the highest of the schedule) and ``factor`` a layer; nothing
         for another constructor's groups.
     """
-    found: dict[int, dict[str, float]] = {}
-    for group in wrapper.param_groups:
-        if "layer" in group:
-            highest = wrapper.optimizer.defaults["lr"] * group["lr_scale"]
-            found[group["layer"]] = {
-                "layer": group["layer"],
-                "lr": highest,
-                "factor": group["lr_scale"],
-            }
-    return [found[layer] for layer in sorted(found)]
+    # What they learn at: a resumed optimizer has the other settings of its checkpoint.
+    rates = {
+        group["layer"]: float(group.get("initial_lr", group["lr"]))
+        for group in wrapper.param_groups
+        if "layer" in group
+    }
+    return [
+        {"layer": layer, "lr": rates[layer], "factor": rates[layer] / rates[max(rates)]}
+        for layer in sorted(rates)
+    ]

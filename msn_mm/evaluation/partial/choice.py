@@ -72,11 +72,12 @@ def choose_trial(
     if len(trials) == 1:
         return TrialChoice(trials[0], "given", {}, {})
     labels = data.labels[rows]
+    batch = recipe.batch_of(len(rows))
 
     def held_out(
         trial: Trial, train: NDArray[np.bool_], asked: NDArray[np.bool_]
     ) -> tuple[int, float]:
-        model = trainer.train(data, rows[train], trial)
+        model = trainer.train(data, rows[train], trial, batch)
         scores = trainer.ask(model, data, rows[asked])
         progress()
         if not np.isfinite(scores).all():

@@ -67,7 +67,7 @@ class LastBlockTrainer:
         return LastBlockClassifier(self.trunk, num_classes, recipe.drop_path, recipe.seed)
 
     def train(
-        self, data: LabelledTokens, rows: NDArray[np.int64], trial: Trial
+        self, data: LabelledTokens, rows: NDArray[np.int64], trial: Trial, batch: int | None = None
     ) -> LastBlockClassifier:
         """Train on some of the labelled images.
 
@@ -79,6 +79,8 @@ class LastBlockTrainer:
             data: The labelled images.
             rows: Which of them, ascending.
             trial: Learning rate and length.
+            batch: Most images of a step, where ``rows`` are a part of a subset: a
+                rate is chosen at the batch that it is then used with.
 
         Returns:
             The classifier in evaluation mode. Its weights need not be finite.
@@ -93,19 +95,19 @@ class LastBlockTrainer:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
-        batches = -(-len(rows) // recipe.batch_of(len(rows)))
+        batches = -(-len(rows) // (batch or recipe.batch_of(len(rows))))
         total = batches * trial.epochs
         step = 0
         for epoch in range(trial.epochs):
             order = philox(recipe.seed, epoch, 0, 0, PERMUTATION_STREAM).permutation(rows)
-            for batch in np.array_split(order, batches):
+            for shown in np.array_split(order, batches):
                 factor = rate_factor(step, total, recipe.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = trial.lr * group["lr_scale"] * factor
                 optimizer.zero_grad()
-                for start in range(0, len(batch), self.pass_batch):
-                    part = batch[start : start + self.pass_batch]
-                    self._loss(model, data, part, epoch).div(len(batch)).backward()
+                for start in range(0, len(shown), self.pass_batch):
+                    part = shown[start : start + self.pass_batch]
+                    self._loss(model, data, part, epoch).div(len(shown)).backward()
                 optimizer.step()
                 step += 1
         return model.eval().requires_grad_(False)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.config_check import config_mistakes
+from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.evaluation.data import part_images, seen_by
-from msn_mm.evaluation.data_building import build_data
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.classifier import frozen_classifier
 from msn_mm.evaluation.robustness.corrupted_view import corrupted, library_version
@@ -49,8 +49,11 @@ class Sources:
     severities: Sequence[int]
     seed: int
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Look for all that a run needs before its first pass.
+
+        Returns:
+            What to warn of: a line where ImageNet-C lacks images.
 
         Raises:
             UserError: The library that corrupts or a folder of ImageNet-C is missing.
@@ -58,7 +61,9 @@ class Sources:
         if self.corrupt is not None or self.own is not None:
             library_version()
         if self.imagenet_c is not None:
-            check_folders(self.imagenet_c)
+            odd = check_folders(self.imagenet_c).odd
+            return [] if odd is None else [f"--imagenet-c: {odd}; unpack its archive again"]
+        return []
 
     def clean(self, cfg: Config) -> EvaluationImages | None:
         """Return the images to corrupt, through the view of a config's model."""
@@ -80,7 +85,7 @@ class Sources:
         images = self.clean(robustness.cfg)
         if images is not None:
             found["corrupted"] = robustness.corrupted(
-                images, self._data, self.corruptions, self.severities, self.seed
+                images, self._root, self.corruptions, self.severities, self.seed
             )
         return found
 
@@ -88,22 +93,22 @@ class Sources:
         """Let a classifier see one image of each source, for what would fail only later.
 
         Raises:
-            UserError: It does not take the image.
+            UserError: It does not take the image, or has other classes.
         """
         cfg = robustness.cfg
-        for root in self.folders.values():
-            robustness.check(folder_images(cfg, root, labels="folder"), is_imagenet=True)
+        for kind, root in self.folders.items():
+            robustness.check(kind, folder_images(cfg, root, labels="folder"), root)
         if self.imagenet_c is not None:
             images = imagenet_c_images(cfg, self.imagenet_c, CORRUPTIONS[0], SEVERITIES[0])
-            robustness.check(images, is_imagenet=True)
+            robustness.check("imagenet_c", images, self.imagenet_c)
         clean = self.clean(cfg)
         if clean is not None:
             view = corrupted(clean, self.corruptions[0], self.severities[0], self.seed)
-            robustness.check(view, is_imagenet=False)
+            robustness.check("corrupt", view, self._root)
 
     @property
-    def _data(self) -> str:
-        return f"--corrupt {self.corrupt}" if self.corrupt else "--corrupt config"
+    def _root(self) -> str:
+        return self.corrupt or "config"
 
 
 def held_out_images(cfg: Config) -> EvaluationImages:
@@ -143,19 +148,27 @@ def compare(
         By the row's name what :meth:`Sources.measure` returns.
 
     Raises:
-        UserError: Something does not fit; with several rows told before the
-            first of them is measured.
+        UserError: Something does not fit; told before the first pass of the
+            first row wherever one image of each source and its classes show it.
     """
 
     def of(row: Row) -> Robustness:
         classifier = frozen_classifier(row.cfg, row.checkpoint, device, amp)
         return Robustness(row.name, row.cfg, classifier, measuring)
 
-    for row in rows if len(rows) > 1 else ():
-        sources.try_one(of(row))
-    found = {row.name: sources.measure(of(row)) for row in rows}
+    def tried(row: Row) -> Robustness:
+        robustness = of(row)
+        sources.try_one(robustness)
+        return robustness
+
+    if len(rows) == 1:
+        found = {rows[0].name: sources.measure(tried(rows[0]))}
+    else:
+        for row in rows:
+            tried(row)
+        found = {row.name: sources.measure(of(row)) for row in rows}
     if baseline is not None:
         reference = found[baseline]["corrupted"]
         for measured in found.values():
-            measured["corrupted"] = by_baseline(measured["corrupted"], reference)
+            measured["corrupted"] = by_baseline(measured["corrupted"], reference, baseline)
     return found

@@ -31,6 +31,8 @@ LEAST_SIDE = 32
 # These two draw from a generator of their own, not from numpy's.
 _TAKE_SEED = ("impulse_noise", "glass_blur")
 
+_DRAWN_BY_CHANNEL = ("gaussian_noise", "shot_noise", "impulse_noise")
+
 
 class CorruptedView:
     """A view of an image, corrupted.
@@ -56,13 +58,19 @@ class CorruptedView:
 
     def settings(self) -> dict[str, Any]:
         """Return what the pixels depend on beside the image."""
+        own = {"noise": "of one channel"} if self._is_grey_noise else {}
         return {
+            **own,
             **self.view.settings(),
             "corruption": self.corruption,
             "severity": self.severity,
             "seed": self.seed,
             "library": self.library,
         }
+
+    @property
+    def _is_grey_noise(self) -> bool:
+        return self.corruption in _DRAWN_BY_CHANNEL and self.view.channels == 1
 
     def __call__(self, results: Mapping[str, Any]) -> torch.Tensor:
         """Return the view of one image, uint8 (C, H, W).
@@ -84,8 +92,12 @@ class CorruptedView:
         word = SampleKey(int(results["sample_idx"]), self.seed, 0).view_key(number)
         corrupted = corrupt(pixels, self.corruption, self.severity, word)
         if pixels.shape[2] == 1:
-            # the library makes three channels of one, each with its own noise
-            corrupted = np.asarray(Image.fromarray(corrupted).convert("L"))[..., None]
+            # The library makes three channels of one. Noise is drawn for each: one of
+            # them has the published strength, their mean a lesser one.
+            if self._is_grey_noise:
+                corrupted = corrupted[..., :1]
+            else:
+                corrupted = np.asarray(Image.fromarray(corrupted).convert("L"))[..., None]
         return torch.from_numpy(corrupted.transpose(2, 0, 1).copy())
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from msn_mm.errors import UserError
 from msn_mm.utils.results import to_json, write_atomically
 
 _VERSION = 1
@@ -25,23 +28,28 @@ class FinishedPasses:
         path: The file; made with the first pass. One that cannot be read is
             told in a line and begun anew.
 
-    Attributes:
-        found: How many passes were asked for and found.
+    Several runs may write to one file at a time: each keeps the others' passes.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found = 0
         self._passes: dict[str, Pass] = self._read()
+        self._before = frozenset(self._passes)
+        self._found: set[str] = set()
+
+    @property
+    def found(self) -> int:
+        """How many passes were asked for that were finished when the file was first read."""
+        return len(self._found)
 
     def __len__(self) -> int:
         return len(self._passes)
 
     def get(self, key: str) -> Pass | None:
         """Return a finished pass, ``None`` where there is none."""
-        done = self._passes.get(key)
-        self.found += done is not None
-        return done
+        if key in self._before:
+            self._found.add(key)
+        return self._passes.get(key)
 
     def add(self, key: str, done: Pass) -> None:
         """Keep a pass.
@@ -49,9 +57,27 @@ class FinishedPasses:
         Raises:
             UserError: The file cannot be written.
         """
-        self._passes[key] = to_json(done)
-        content = {"version": _VERSION, "passes": self._passes}
-        write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        with self._alone():
+            self._passes = {**self._read(), **self._passes, key: to_json(done)}
+            content = {"version": _VERSION, "passes": self._passes}
+            write_atomically(self.path, (json.dumps(content, indent=1) + "\n").encode())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other runs from writing; a lock that a killed run held is free."""
+        beside = self.path.with_name(f".{self.path.name}.lock")
+        try:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            lock = beside.open("a")
+        except OSError as error:
+            raise UserError(
+                f"cannot write {beside}: {error.strerror}; make room, or name another place"
+            ) from error
+        with lock:
+            # some network disks know no locks; there one run at a time is the user's care
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _read(self) -> dict[str, Pass]:
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
 from msn_mm.datasets import EvalCrop, EvaluationImages
+from msn_mm.datasets.image_folder import images_under, is_image
 from msn_mm.errors import UserError
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.corruption_error import CORRUPTIONS, SEVERITIES
@@ -18,17 +20,29 @@ def severity_folder(root: str | Path, corruption: str, severity: int) -> Path:
     return Path(root, corruption, str(severity))
 
 
-def check_folders(root: str | Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Folders:
+    """What ImageNet-C's 75 folders hold.
+
+    Attributes:
+        classes: The class folders of each of them, sorted.
+        odd: A class folder that holds another number of images than that of the
+            first corruption and severity, in words; ``None`` where there is none.
+    """
+
+    classes: tuple[str, ...]
+    odd: str | None
+
+
+def check_folders(root: str | Path) -> Folders:
     """Look at all 75 folders before the first of 75 passes.
 
     Args:
         root: The folder that holds the 15 corruptions.
 
-    Returns:
-        The class folders that each of them holds, sorted.
-
     Raises:
-        UserError: A corruption, a severity or a class is missing or empty.
+        UserError: A corruption, a severity or a class is missing or empty, or an
+            image lies in no class folder.
     """
     lacking = [name for name in CORRUPTIONS if not Path(root, name).is_dir()]
     if lacking:
@@ -37,7 +51,8 @@ def check_folders(root: str | Path) -> tuple[str, ...]:
             f"{', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}; unpack all archives "
             "(blur, digital, noise, weather) into it"
         )
-    first: tuple[Path, list[str]] | None = None
+    first: tuple[Path, dict[str, int]] | None = None
+    told: str | None = None
     for corruption in CORRUPTIONS:
         for severity in SEVERITIES:
             folder = severity_folder(root, corruption, severity)
@@ -46,17 +61,23 @@ def check_folders(root: str | Path) -> tuple[str, ...]:
                     f"--imagenet-c: {Path(root, corruption)} lacks severity {severity}; it wants "
                     "the folders 1 to 5, so unpack its archive again"
                 )
-            classes = _classes(folder)
-            first = first or (folder, classes)
-            if classes != first[1]:
-                odd = sorted(set(classes) ^ set(first[1]))[0]
-                there, not_there = (folder, first[0]) if odd in set(classes) else (first[0], folder)
+            counts = _count(folder)
+            first = first or (folder, counts)
+            if set(counts) != set(first[1]):
+                odd = sorted(set(counts) ^ set(first[1]))[0]
+                there, not_there = (folder, first[0]) if odd in counts else (first[0], folder)
                 raise UserError(
                     f"--imagenet-c: {there} has a class folder {odd} and {not_there} has none; "
                     "unpack its archive again"
                 )
+            other = next((name for name in counts if counts[name] != first[1][name]), None)
+            if told is None and other is not None:
+                told = (
+                    f"{folder / other} holds {counts[other]} images and {first[0] / other} "
+                    f"{first[1][other]}"
+                )
     assert first is not None
-    return tuple(first[1])
+    return Folders(tuple(first[1]), told)
 
 
 def imagenet_c_images(
@@ -79,18 +100,21 @@ def imagenet_c_images(
     return images.through(EvalCrop(**{**view.settings(), "resize": view.crop}))
 
 
-def _classes(folder: Path) -> list[str]:
+def _count(folder: Path) -> dict[str, int]:
+    """Number of images by class, classes sorted; what is an image, ``ImageFolder`` decides."""
     try:
         with os.scandir(folder) as listing:
-            classes = sorted(e.name for e in listing if e.is_dir() and e.name[0] != ".")
-        for name in classes:
-            with os.scandir(folder / name) as listing:
-                if not any(entry.name[0] != "." for entry in listing):
-                    raise UserError(
-                        f"class folder {folder / name} holds no image; unpack its archive again"
-                    )
+            entries = [e for e in listing if e.name[0] != "."]
     except OSError as error:
         raise UserError(f"cannot list folder {folder}: {error.strerror}") from error
+    classes = sorted(e.name for e in entries if e.is_dir())
+    for entry in entries:
+        if not entry.is_dir() and is_image(entry.name):
+            raise UserError(f"image {entry.path} lies in no class folder; move it into one")
     if not classes:
         raise UserError(f"--imagenet-c: {folder} holds no class folder; unpack its archive again")
-    return classes
+    counts = {name: sum(1 for _ in images_under(str(folder / name))) for name in classes}
+    empty = next((name for name in classes if not counts[name]), None)
+    if empty is not None:
+        raise UserError(f"class folder {folder / empty} holds no image; unpack its archive again")
+    return counts

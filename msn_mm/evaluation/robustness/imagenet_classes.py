@@ -53,6 +53,14 @@ def wnid_outputs() -> dict[str, int]:
     return {wnid: output for output, wnid in enumerate(imagenet_wnids())}
 
 
+@cache
+def english_names() -> tuple[tuple[str, ...], ...]:
+    """Return the lists of English names, by output, that mmpretrain's classifiers carry."""
+    from mmpretrain.datasets import categories
+
+    return tuple(categories.IMAGENET_CATEGORIES), tuple(categories.IMAGENET_SIMPLE_CATEGORIES)
+
+
 def subset_wnids(name: str) -> tuple[str, ...]:
     """Return the WordNet ids of ``imagenet_a`` or ``imagenet_r``, ascending."""
     wnids = imagenet_wnids()

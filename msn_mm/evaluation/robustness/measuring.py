@@ -5,18 +5,16 @@ Legend: n images, L classes of the data, K outputs of the classifier.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
-from mmengine.dist import broadcast_object_list
 from numpy.typing import NDArray
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.extraction import extract
@@ -57,27 +55,35 @@ class Measuring:
             about: What to keep of the pass for a reader of the file.
 
         Returns:
-            ``correct``, ``images`` (both counts) and ``top1`` in percent; NaN on
-            other processes than the first.
+            ``correct``, ``images`` (both counts) and ``top1`` in percent, on all
+            processes.
 
         Raises:
-            UserError: An image cannot be read or does not fit, or the
-                classifier's outputs are not finite.
+            UserError: On all processes: an image cannot be read or does not fit,
+                the classifier's outputs are not finite, or the file of finished
+                passes cannot be written.
         """
-        key, done = "", None
-        if self.finished is not None:
+
+        def find() -> tuple[str, Pass | None]:
+            if self.finished is None:
+                return "", None
             key = pass_key(_meaning(encoder, images, outputs))
-            done = self.finished.get(key)
-        done = _told_by_first(done)
+            return key, self.finished.get(key)
+
+        key, done = decided_by_first(find)
         if done is None:
             rows = extract(
                 encoder, images, batch_size=self.batch_size, workers=self.workers, progress=name
             )
-            if rows is None:
-                return {"correct": 0, "images": 0, "top1": math.nan}
-            done = count_correct(rows[:, 0], images, outputs)
-            if self.finished is not None:
-                self.finished.add(key, {**(about or {}), **done})
+
+            def count() -> Pass:
+                assert rows is not None
+                counted = count_correct(rows[:, 0], images, outputs)
+                if self.finished is not None:
+                    self.finished.add(key, {**(about or {}), **counted})
+                return counted
+
+            done = decided_by_first(count)
         counts = {name: int(done[name]) for name in ("correct", "images")}
         return {**counts, "top1": 100.0 * counts["correct"] / counts["images"]}
 
@@ -136,11 +142,3 @@ def _meaning(encoder: FrozenEncoder, images: EvaluationImages, outputs: Labels) 
         "images": digest.hexdigest(),
         "outputs": outputs.tolist(),
     }
-
-
-def _told_by_first(done: Pass | None) -> Pass | None:
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return done
-    told = [done]
-    broadcast_object_list(told)
-    return told[0]

@@ -25,14 +25,20 @@ def by_alexnet(measured: Mapping[str, Any]) -> Measured:
     return _normalised(measured, reference, "ce", "mce")
 
 
-def by_baseline(measured: Mapping[str, Any], baseline: Mapping[str, Any]) -> Measured:
-    """Add ``relative_ce`` to each corruption and ``relative_mce``: 100 for the baseline.
+def by_baseline(measured: Mapping[str, Any], baseline: Mapping[str, Any], name: str) -> Measured:
+    """Add ``ce_of_baseline`` to each corruption, ``mce_of_baseline`` and ``baseline``, its name.
+
+    CE and mCE as against AlexNet, 100 for the baseline itself; ``None`` where the
+    baseline makes no error. Not the paper's relative mCE, in which each classifier's
+    error without corruption is subtracted first.
 
     Args:
         measured: What :func:`~.protocol.by_corruption` returns.
         baseline: Likewise, of the baseline on the same images.
+        name: What the baseline is called.
     """
-    return _normalised(measured, errors_of(baseline), "relative_ce", "relative_mce")
+    added = _normalised(measured, errors_of(baseline), "ce_of_baseline", "mce_of_baseline")
+    return {**added, "baseline": name}
 
 
 def errors_of(measured: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -22,6 +22,7 @@ from msn_mm.evaluation.robustness.class_mapping import (
     check_wnids,
     outputs_of,
     subset_outputs,
+    told_by,
 )
 from msn_mm.evaluation.robustness.classifier import Classifier
 from msn_mm.evaluation.robustness.corrupted_view import corrupted
@@ -65,55 +66,50 @@ class Robustness:
         Raises:
             UserError: The folder or the classifier has other classes.
         """
-        option = f"--{kind.replace('_', '-')}"
         images = folder_images(self.cfg, root, labels="folder")
-        classes = class_names(images)
-        outputs = self._outputs(images)
-        if kind in SUBSETS:
-            chosen = subset_outputs(classes, outputs, kind, f"{option} {root}")
-            among: Sequence[int] | None = sorted(chosen.tolist())
-        else:
-            check_imagenet(outputs, option)
-            check_wnids(classes, imagenet_wnids(), f"{option} {root}")
-            chosen, among = outputs_of(classes, outputs, option), None
+        chosen = self.mapping(kind, images, root)
+        # sorted: the largest among a subset's own outputs
+        among = sorted(chosen.tolist()) if kind in SUBSETS else None
         found = self._pass(images, chosen, {"data": kind}, among)
-        return {"top1": found["top1"], "images": found["images"], "classes": len(classes)}
+        return {"top1": found["top1"], "images": found["images"], "classes": len(chosen)}
 
     def imagenet_c(self, root: str | Path) -> Measured:
         """Measure the error on ImageNet-C's 75 folders.
 
         Returns:
             See :func:`by_corruption`; ``is_whole`` says whether these are the
-            50,000 images of 1,000 classes that AlexNet's errors are of.
+            50,000 images of 1,000 classes that AlexNet's errors are of,
+            ``fewest_images`` and ``images`` how many the smallest and the largest
+            folder hold.
 
         Raises:
             UserError: A folder is missing or empty, or the classifier has
                 other classes.
         """
-        classes = check_folders(root)
-        data = f"--imagenet-c {root}"
+        classes = check_folders(root).classes
         counts = set()
 
         def error(corruption: str, severity: int) -> float:
             images = imagenet_c_images(self.cfg, root, corruption, severity)
-            outputs = self._outputs(images)
-            check_imagenet(outputs, "--imagenet-c")
-            if set(classes) - set(imagenet_wnids()):
-                check_wnids(classes, imagenet_wnids(), data)
-            chosen = outputs_of(class_names(images), outputs, data)
+            chosen = self.mapping("imagenet_c", images, root)
             about = {"data": "imagenet_c", "corruption": corruption, "severity": severity}
             found = self._pass(images, chosen, about)
             counts.add(found["images"])
             return 100.0 - found["top1"]
 
         measured = by_corruption(error, CORRUPTIONS, SEVERITIES)
-        is_whole = counts == {_WHOLE} and len(classes) == len(imagenet_wnids())
-        return {**measured, "is_whole": is_whole, "images": max(counts), "classes": len(classes)}
+        return {
+            **measured,
+            "is_whole": counts == {_WHOLE} and len(classes) == len(imagenet_wnids()),
+            "images": max(counts),
+            "fewest_images": min(counts),
+            "classes": len(classes),
+        }
 
     def corrupted(
         self,
         images: EvaluationImages,
-        data: str,
+        root: str | Path,
         corruptions: Sequence[str] = CORRUPTIONS,
         severities: Sequence[int] = SEVERITIES,
         seed: int = 0,
@@ -122,20 +118,21 @@ class Robustness:
 
         Args:
             images: Labelled images through the classifier's view.
-            data: What to call them.
+            root: What to call them.
             corruptions: Which of the 15.
             severities: Which of the 5.
             seed: Of what is random about a corruption.
 
         Returns:
-            See :func:`by_corruption`, and ``clean_error``.
+            See :func:`by_corruption`; ``clean_error``; and ``classes_by``, see
+            :func:`~.class_mapping.told_by`.
 
         Raises:
             UserError: The classifier has other classes, or the library that
                 corrupts is missing.
         """
-        outputs = self._outputs(images)
-        chosen = outputs_of(class_names(images), outputs, data, self.classifier.classes)
+        data = f"{_option('corrupt')} {root}"
+        chosen = self.mapping("corrupt", images, root)
         clean = self._pass(images, chosen, {"data": data})
 
         def error(corruption: str, severity: int) -> float:
@@ -148,25 +145,51 @@ class Robustness:
             "clean_error": 100.0 - clean["top1"],
             **measured,
             "images": clean["images"],
-            "classes": len(class_names(images)),
+            "classes": len(chosen),
+            "classes_by": told_by(
+                class_names(images), self._outputs(images), self.classifier.classes
+            ),
         }
 
-    def check(self, images: EvaluationImages, is_imagenet: bool) -> None:
-        """Refuse a classifier that cannot take an image, or has other classes.
+    def mapping(self, kind: str, images: EvaluationImages, root: str | Path) -> Outputs:
+        """Return the output that stands for each class of some data.
 
         Args:
-            images: Labelled images, one of which is asked about.
-            is_imagenet: Whether they want a classifier of ImageNet.
+            kind: ``imagenet_a``, ``imagenet_r``, ``imagenet_sketch``,
+                ``imagenet_c`` or ``corrupt``.
+            images: The data, or a part with all of its classes.
+            root: Where they are, for messages.
+
+        Returns:
+            See :func:`~.class_mapping.outputs_of`.
+
+        Raises:
+            UserError: The data or the classifier have other classes.
+        """
+        classes, outputs = class_names(images), self._outputs(images)
+        data, known = f"{self.name}: {_option(kind)} {root}", self.classifier.classes
+        if kind in SUBSETS:
+            return subset_outputs(classes, outputs, kind, data, known)
+        if kind != "corrupt":
+            check_imagenet(outputs, f"{self.name}: {_option(kind)}")
+            # a part of ImageNet-C is measured, too
+            if kind != "imagenet_c" or set(classes) - set(imagenet_wnids()):
+                check_wnids(classes, imagenet_wnids(), data)
+        return outputs_of(classes, outputs, data, known)
+
+    def check(self, kind: str, images: EvaluationImages, root: str | Path) -> None:
+        """Refuse data that a classifier cannot be measured on, by one image and the classes.
+
+        Args:
+            kind: See :meth:`mapping`.
+            images: Labelled images.
+            root: Where they are, for messages.
 
         Raises:
             UserError: Naming what does not fit.
         """
-        outputs = self._outputs(images)
-        if is_imagenet:
-            check_imagenet(outputs, f"{self.name}: ImageNet's robustness data")
-        else:
-            known = self.classifier.classes
-            outputs_of(class_names(images), outputs, f"{self.name}: --corrupt", known)
+        self._known_outputs = self.classifier.count_outputs(images[0])
+        self.mapping(kind, images, root)
 
     def _pass(
         self,
@@ -190,6 +213,10 @@ class Robustness:
         if self._known_outputs is None:
             self._known_outputs = self.classifier.count_outputs(images[0])
         return self._known_outputs
+
+
+def _option(kind: str) -> str:
+    return f"--{kind.replace('_', '-')}"
 
 
 def by_corruption(

@@ -41,9 +41,21 @@ def notes(rows: Rows, found: int = 0) -> list[str]:
     first = next(iter(rows.values()))
     c = first.get("imagenet_c")
     if c is not None and not c["is_whole"]:
+        few, many = c["fewest_images"], c["images"]
+        images = f"{many:,}" if few == many else f"{few:,} to {many:,}"
         lines.append(
-            f"note: AlexNet's errors are of 50,000 images of 1,000 classes a pass; with "
-            f"{c['images']:,} of {c['classes']:,} mCE is comparable to no published one"
+            f"note: AlexNet's errors are of 50,000 images of 1,000 classes a pass; with {images} "
+            f"images of {c['classes']:,} classes mCE is comparable to no published one"
+        )
+    lines += _faultless(first.get("corrupted", {}))
+    by_order = [
+        name for name, row in rows.items() if row.get("corrupted", {}).get("classes_by") == "order"
+    ]
+    if by_order:
+        lines.append(
+            f"note: {', '.join(by_order)}: the data's names of classes are none of the "
+            "checkpoint's, or it tells none; their first class was taken for the first output, "
+            "and so on"
         )
     if "corrupted" in first:
         lines.append(
@@ -66,7 +78,7 @@ def summary_table(rows: Rows) -> str:
     columns.append(("imagenet_c", "mce", "ImageNet-C mCE"))
     columns.append(("corrupted", "clean_error", "clean error (%)"))
     columns.append(("corrupted", "mean_error", "corrupted, mean error (%)"))
-    columns.append(("corrupted", "relative_mce", "corrupted, relative mCE"))
+    columns.append(("corrupted", "mce_of_baseline", f"corrupted, mCE against {_baseline(rows)}"))
     shown = [c for c in columns if any(c[1] in row.get(c[0], {}) for row in rows.values())]
     return format_table(
         ["classifier", *(title for *_, title in shown)],
@@ -87,9 +99,9 @@ def corruption_table(rows: Rows, kind: str) -> str:
         kind: ``imagenet_c`` or ``corrupted``.
     """
     measured = {name: row[kind] for name, row in rows.items()}
-    normalised = "ce" if kind == "imagenet_c" else "relative_ce"
-    means = "mce" if kind == "imagenet_c" else "relative_mce"
-    label = "CE" if kind == "imagenet_c" else "relative CE"
+    normalised = "ce" if kind == "imagenet_c" else "ce_of_baseline"
+    means = "mce" if kind == "imagenet_c" else "mce_of_baseline"
+    label = "CE" if kind == "imagenet_c" else f"CE against {_baseline(rows)}"
     first = next(iter(measured.values()))
     title = f"{TITLES[kind]}, error (%)"
     if len(measured) == 1:
@@ -118,6 +130,25 @@ def corruption_table(rows: Rows, kind: str) -> str:
         header,
         [[name, *(_number(column[i]) for column in columns)] for i, name in enumerate(names)],
     )
+
+
+def _baseline(rows: Rows) -> str:
+    found = (row.get("corrupted", {}).get("baseline") for row in rows.values())
+    return next((name for name in found if name is not None), "")
+
+
+def _faultless(corrupted: Mapping[str, Any]) -> list[str]:
+    """A note of the corruptions on which the baseline makes no error to divide by."""
+    if "baseline" not in corrupted:
+        return []
+    names = [n for n, one in corrupted["corruptions"].items() if one["ce_of_baseline"] is None]
+    if not names:
+        return []
+    return [
+        f"note: the baseline {corrupted['baseline']} makes no error on {', '.join(names)}, so "
+        "there is no CE against it there and no mCE; give more images, higher --severities or "
+        "another --baseline, or leave these out of --corruptions"
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from msn_mm.registry import MODELS
 
 
@@ -50,6 +51,8 @@ class DINOHead(nn.Module):
         bottleneck_dim: P.
         norm_last_layer: The rows of the last layer have length 1; else lengths that are
             learnt, which helps small models and can make large ones unstable.
+        batch_norm: Put batch norm over the joint batch of all ranks behind the two hidden
+            layers; the released code's ``use_bn_in_head``.
         init_std: Standard deviation of the first weights, 0.02 at the published widths. In
             a narrow head such weights shrink what goes through it, until biases
             outweigh the image and all images get one output: there about
@@ -66,6 +69,7 @@ class DINOHead(nn.Module):
         hidden_dim: int = 2048,
         bottleneck_dim: int = 256,
         norm_last_layer: bool = True,
+        batch_norm: bool = False,
         init_std: float = 0.02,
     ) -> None:
         super().__init__()
@@ -77,13 +81,12 @@ class DINOHead(nn.Module):
             raise ValueError(f"DINOHead's output_dim is {output_dim}; it must be at least 2")
         self.in_dim = in_dim
         self.output_dim = output_dim
-        self.projector = nn.Sequential(
-            nn.Linear(in_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.GELU(),
-            nn.Linear(hidden_dim, bottleneck_dim),
-        )
+        layers: list[nn.Module] = []
+        for width in (in_dim, hidden_dim):
+            layers.append(nn.Linear(width, hidden_dim))
+            layers += [SyncBatchNorm(hidden_dim)] if batch_norm else []
+            layers.append(nn.GELU())
+        self.projector = nn.Sequential(*layers, nn.Linear(hidden_dim, bottleneck_dim))
         for layer in self.projector:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=init_std)
@@ -91,9 +94,11 @@ class DINOHead(nn.Module):
         self.last_layer = WeightNormLinear(bottleneck_dim, output_dim, norm_last_layer)
 
     def embed(self, representations: Tensor) -> Tensor:
-        """``(B, D)`` -> ``(B, P)`` of length 1, the last layer's input."""
-        return F.normalize(self.projector(representations), dim=-1)
+        """``(..., D)`` -> ``(..., P)`` of length 1, the last layer's input."""
+        # Batch norm takes rows.
+        rows = self.projector(representations.flatten(0, -2))
+        return F.normalize(rows, dim=-1).unflatten(0, representations.shape[:-1])
 
     def forward(self, representations: Tensor) -> Tensor:
-        """``(B, D)`` representations -> ``(B, K)`` logits."""
+        """``(..., D)`` representations -> ``(..., K)`` logits."""
         return self.last_layer(self.embed(representations))

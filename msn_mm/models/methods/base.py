@@ -6,7 +6,7 @@ Legend: B images, V views of a group, C channels, S side, D representation width
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from mmengine.model import BaseModel
 from torch import Tensor
@@ -32,6 +32,24 @@ class ViewUse(NamedTuple):
     """Share of its patches that go through the target's head beside CLS."""
 
 
+class CollapseKnobs(NamedTuple):
+    """What the collapse monitor tells to turn on a method with prototypes."""
+
+    uniform: str
+    """When all prototypes are predicted alike."""
+    few: str
+    """When few prototypes are predicted."""
+    constant: str
+    """When all images have one representation."""
+
+
+MSN_KNOBS = CollapseKnobs(
+    uniform="raise head.num_prototypes",
+    few="raise loss.me_max_weight, or set loss.sinkhorn_iterations=3",
+    constant="raise loss.me_max_weight",
+)
+
+
 class PretrainingMethod(BaseModel):
     """Views in, losses out; a trunk to read representations from.
 
@@ -54,7 +72,10 @@ class PretrainingMethod(BaseModel):
             ``mean_prediction`` ``(K,)`` and ``cross_entropy``, a scalar; no gradients.
         magnitudes: Of the last step, name -> scalar, in the order of computation:
             the first that is not finite names what went wrong.
+        collapse_knobs: What the collapse monitor tells to turn.
     """
+
+    collapse_knobs: ClassVar[CollapseKnobs] = MSN_KNOBS
 
     def __init__(self, data_preprocessor: dict | None = None) -> None:
         # Built here, from this project's registry: MMEngine's base class would ask

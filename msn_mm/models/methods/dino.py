@@ -5,7 +5,8 @@ Legend: B images, V views an image, T of them targets, K outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 from msn_mm.errors import UserError
 from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.dino_loss import exact
-from msn_mm.models.methods.base import Views, ViewUse
+from msn_mm.models.methods.base import CollapseKnobs, Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.statistics import batch_statistics
@@ -39,9 +40,14 @@ class DINO(SelfDistillation):
         UserError: If head and backbone do not fit, or there is no target view.
     """
 
-    # The loss is a mean over images and the centre one over steps: a batch in several
-    # parts is the same training.
-    couples_images = False
+    # Centring alone makes predictions uniform, sharpening alone makes them one output
+    # (section 5.3 of the paper): each trouble is the other's medicine.
+    collapse_knobs = CollapseKnobs(
+        uniform="lower the targets' temperature (TargetTemperatureHook, loss.target_temperature)",
+        few="lower loss.centre_momentum, or raise the targets' temperature "
+        "(TargetTemperatureHook, loss.target_temperature)",
+        constant="set head.batch_norm=True",
+    )
 
     def __init__(
         self,
@@ -57,6 +63,18 @@ class DINO(SelfDistillation):
         self.target_views = tuple(target_views)
         without_stochastic_depth_(self.target_backbone)
         self.loss_module = MODELS.build({**loss, "output_dim": self.head.output_dim})
+
+    @staticmethod
+    def couples_images(settings: Mapping[str, Any]) -> bool:
+        """Whether images of a batch meet: in batch norm of the head alone.
+
+        The loss is a mean over images and the centre one over steps, so that a batch in
+        several parts is the same training.
+
+        Args:
+            settings: Config of the model.
+        """
+        return bool((settings.get("head") or {}).get("batch_norm"))
 
     def centres(self) -> list[Centre]:
         """Return what moves with each optimizer step beside the target network."""

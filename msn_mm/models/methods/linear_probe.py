@@ -26,8 +26,8 @@ class LinearProbe(BaseModel):
     """Train a grid of linear classifiers in one pass over the images.
 
     The trunk computes in inference mode and is no part of the model's state: a
-    checkpoint holds the heads and a digest of the trunk's weights, and
-    goes on with no other trunk. Each head minimises a loss of its own, so the
+    checkpoint holds the heads, what each is, and a digest of the trunk's weights, and
+    goes on with no other heads or trunk. Each head minimises a loss of its own, so the
     heads learn what each would have learnt alone.
 
     Args:
@@ -82,6 +82,9 @@ class LinearProbe(BaseModel):
         parts = blocks + average if can_mask(self.encoder.trunk) else 1
         self.heads = LinearHeads(heads, self._width(image_size) // parts, num_classes)
         self.register_buffer("trunk_digest", _digest(self.encoder.trunk))
+        # Weights alone do not tell what they read and how fast they learnt.
+        self._head_list = "\n".join(head.name for head in heads)
+        self.register_buffer("head_list", _as_bytes(self._head_list))
 
     @property
     def encoder(self) -> Any:
@@ -143,7 +146,23 @@ class LinearProbe(BaseModel):
                 "the checkpoint's heads were trained on another trunk: give model.encoder the "
                 "config and checkpoint that they were trained with"
             )
+        listed = state_dict.get(f"{prefix}head_list")
+        if listed is not None:
+            self._check_heads(bytes(listed.tolist()).decode().split("\n"))
         return super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _check_heads(self, saved: list[str]) -> None:
+        own = self._head_list.split("\n")
+        if saved == own:
+            return
+        odd = next((name for name in saved if name not in own), None)
+        told = f"'{odd}' is not among this run's" if odd else f"they are {len(saved)} of {len(own)}"
+        if odd is None and len(saved) == len(own):
+            told = "they come in another order"
+        raise UserError(
+            f"the checkpoint's heads are others ({told}): resume with the features, lr_scales and "
+            "layer_norms that they were trained with, or leave --resume out"
+        )
 
 
 def _encoder_config(encoder: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
@@ -181,6 +200,10 @@ def _build_encoder(
 def _on_meta() -> bool:
     """Whether shapes alone are asked for, as in a dry run."""
     return torch.empty(0).device.type == "meta"
+
+
+def _as_bytes(text: str) -> Tensor:
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def _digest(trunk: torch.nn.Module) -> Tensor:

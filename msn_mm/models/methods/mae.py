@@ -16,6 +16,7 @@ from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.masking import num_kept, random_keep, restoring_order
 from msn_mm.models.ops.vit_start import fix_positions_, start_linear_, start_patches_
 from msn_mm.registry import MODELS
+from msn_mm.utils.vit_cost import ViTShape
 
 
 @MODELS.register_module()
@@ -99,6 +100,18 @@ class MAE(PretrainingMethod):
     def view_use(self, name: str) -> ViewUse:
         """Tell what a step does with the views of a group."""
         return ViewUse(mask_ratio=self.mask_ratio)
+
+    @property
+    def decoder_shape(self) -> ViTShape:
+        """Sizes of the decoder, for predictions of cost."""
+        block = self.decoder.decoder_blocks[0]
+        predicted, width = self.decoder.decoder_pred.weight.shape
+        return ViTShape(
+            width=width,
+            hidden=block.ffn.layers[0][0].out_features,
+            depth=len(self.decoder.decoder_blocks),
+            patch_numbers=predicted,
+        )
 
     def rebuild(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Drop patches of images and predict the pixels of all patches from the others.

@@ -5,6 +5,8 @@ Shapes: B images, P = B // 2 pairs, C channels, S side, K classes.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +30,8 @@ class MixingPreprocessor(MultiViewPreprocessor):
     which of the two ways, how much and where follows from the key of the former. As
     processes take every n-th image of the joint batch
     (:class:`~msn_mm.datasets.KeyedSampler`), a pair is the same pair on any number of
-    processes with an even batch each. The last of an odd number stays as it is.
+    processes with an even batch each; with another number of forward passes a step it is
+    another. The last of an odd number stays as it is.
 
     Args:
         mean: C means, on the scale 0-255.
@@ -40,7 +43,7 @@ class MixingPreprocessor(MultiViewPreprocessor):
 
     Raises:
         ValueError: If images are to be mixed and ``num_classes`` is missing, or in
-            another way than these two.
+            another way than these two, or by impossible numbers.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class MixingPreprocessor(MultiViewPreprocessor):
             # Here, because it brings all of mmpretrain's models along.
             from mmpretrain.models.utils.batch_augments import CutMix, Mixup, RandomBatchAugment
 
-            self.batch_augments = RandomBatchAugment(**batch_augments)
+            self.batch_augments = RandomBatchAugment(**_checked(batch_augments))
             for augment in self.batch_augments.augments:
                 if augment is not None and type(augment) not in (CutMix, Mixup):
                     kind = type(augment).__name__
@@ -124,6 +127,41 @@ class MixingPreprocessor(MultiViewPreprocessor):
                 else:
                     row[:2] = share
         return torch.from_numpy(rows)
+
+
+def _checked(batch_augments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy that ``RandomBatchAugment`` may change, with the floats that it asks for."""
+    settings = copy.deepcopy(dict(batch_augments))
+    augments = settings.get("augments")
+    settings["augments"] = list(augments) if isinstance(augments, list | tuple) else [augments]
+    for augment in settings["augments"]:
+        if isinstance(augment, dict) and "alpha" in augment:
+            alpha = augment["alpha"]
+            if not _is_number(alpha) or not 0 < alpha < math.inf:
+                raise ValueError(f"alpha of {augment.get('type')} is {alpha!r}; it must be above 0")
+            augment["alpha"] = float(alpha)
+    probs = settings.get("probs")
+    if probs is None:
+        return settings
+    given = [probs] if _is_number(probs) else probs
+    count = len(settings["augments"])
+    if not isinstance(given, list | tuple) or not all(map(_is_number, given)):
+        raise ValueError(f"batch_augments.probs is {probs!r:.60}; give {count} numbers, as [0.5]")
+    if len(given) != count or not (min(given) >= 0 and sum(given) <= 1 + 1e-9):
+        raise ValueError(
+            f"batch_augments.probs is {probs!r:.60}; give each of the {count} augments a "
+            "probability, 1 at most in all"
+        )
+    # RandomBatchAugment appends what is left, which rounding must not make negative.
+    shares = [float(p) for p in given]
+    while sum(shares) > 1:
+        shares = [math.nextafter(share, 0) for share in shares]
+    settings["probs"] = shares
+    return settings
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _kept(drawn: Tensor, high: int, wide: int) -> Tensor:

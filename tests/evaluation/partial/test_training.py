@@ -135,6 +135,7 @@ def test_one_seed_one_result_and_the_trunk_stays() -> None:
 def test_the_choice_is_that_of_a_slow_loop() -> None:
     data = problem(24, torch.float32, noise=3.0)
     recipe = PartialRecipe(learning_rates=(1e-4, 3e-2), epochs=(2, 5), folds=3, seed=2)
+    assert (recipe.batch_of(20), recipe.batch_of(10**6)) == (4, 256)
     trainer = LastBlockTrainer(vit(torch.float32), recipe)
     rows = np.arange(2, 22)
     choice = choose_trial(trainer, data, rows)
@@ -143,7 +144,7 @@ def test_the_choice_is_that_of_a_slow_loop() -> None:
     for trial in recipe.trials:
         right, loss = 0, 0.0
         for number in range(3):
-            model = trainer.train(data, rows[fold != number], trial)
+            model = trainer.train(data, rows[fold != number], trial, batch=4)
             for row in rows[fold == number]:
                 logits = model(data.central.get(0, torch.tensor([row])))[0].double()
                 right += int(logits.argmax()) == data.labels[row]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from mmpretrain.datasets import categories
 from timm.data import ImageNetInfo
 
 from msn_mm.errors import UserError
@@ -15,6 +16,7 @@ from msn_mm.evaluation.robustness.class_mapping import (
     check_wnids,
     outputs_of,
     subset_outputs,
+    told_by,
 )
 from msn_mm.evaluation.robustness.imagenet_classes import (
     SUBSETS,
@@ -94,10 +96,21 @@ def test_names_of_a_checkpoint_come_first_then_wnids_then_the_order() -> None:
     assert outputs_of(["n15075141", "n01440764"], 1000, "data").tolist() == [999, 0]
     assert outputs_of(["a", "b"], 2, "data").tolist() == [0, 1]
     # a classifier of ImageNet by English names says nothing of folders by wnid
-    english = ["tench", *(f"class {i}" for i in range(999))]
-    assert outputs_of(["n01443537"], 1000, "data", english).tolist() == [1]
+    for english in (categories.IMAGENET_CATEGORIES, categories.IMAGENET_SIMPLE_CATEGORIES):
+        assert outputs_of(["n01443537"], 1000, "data", english).tolist() == [1]
+        assert told_by(["n01443537"], 1000, english) == "wnid"
+        assert outputs_of(english, 1000, "data", english).tolist() == list(range(1000))
+    # one that tells its wnids in another order is believed
+    turned = imagenet_wnids()[::-1]
+    assert outputs_of(["n01440764", "n15075141"], 1000, "data", turned).tolist() == [999, 0]
+    wnids = subset_wnids("imagenet_a")
+    assert subset_outputs(wnids, 1000, "imagenet_a", "data", turned).tolist() == [
+        999 - output for output in SUBSETS["imagenet_a"]
+    ]
     # as many names, none of them known: their order
     assert outputs_of(["a", "b"], 2, "data", ["0", "1"]).tolist() == [0, 1]
+    assert told_by(["a", "b"], 2, ["0", "1"]) == told_by(["a", "b"], 2) == "order"
+    assert told_by(["1"], 2, ["0", "1"]) == "name"
 
 
 def test_other_classes_are_one_line() -> None:
@@ -112,6 +125,13 @@ def test_other_classes_are_one_line() -> None:
     )
     assert "not trained on class 'fox'" in said(
         outputs_of, ["cat", "fox"], 2, "data", ["cat", "dog"]
+    )
+    others = [f"part {i}" for i in range(1000)]
+    assert "WordNet ids and those of the classifier are not (part 0, part 1, part 2, ...)" in said(
+        outputs_of, ["n01440764"], 1000, "data", others
+    )
+    assert "2 classes of the name 'crane'" in said(
+        outputs_of, ["crane"], 1000, "data", categories.IMAGENET_CATEGORIES
     )
     assert "this one has 10 outputs" in said(check_imagenet, 10, "--imagenet-a")
     wnids = subset_wnids("imagenet_a")

@@ -61,6 +61,30 @@ def test_noise_has_the_published_strength() -> None:
         assert noise.std().item() == pytest.approx(sigma, rel=0.05)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_noise_is_as_strong_on_grey_images(channels: int) -> None:
+    # arXiv 1903.12261's code, severities 1, 3 and 5
+    view = EvalCrop(64, 64, channels=channels)
+    grey = {"img": np.full((64, 64, channels), 128, np.uint8), "sample_idx": 0}
+
+    def noisy(corruption: str, severity: int) -> torch.Tensor:
+        return CorruptedView(view, corruption, severity)(grey).float() / 255
+
+    for severity, sigma in ((1, 0.08), (3, 0.18)):
+        # at 0.18 half a percent is cut off at black and white
+        noise = noisy("gaussian_noise", severity)
+        assert noise.std().item() == pytest.approx(sigma, rel=0.06)
+    # Poisson: variance is the mean over the number of photons at white
+    for severity, photons in ((1, 60), (3, 12)):
+        noise = noisy("shot_noise", severity)
+        assert noise.std().item() == pytest.approx((128 / 255 / photons) ** 0.5, rel=0.06)
+    for severity, share in ((1, 0.03), (3, 0.09), (5, 0.27)):
+        noise = noisy("impulse_noise", severity)
+        extreme = ((noise == 0) | (noise == 1)).float().mean().item()
+        assert extreme == pytest.approx(share, rel=0.2)
+        assert (noise != 128 / 255).float().mean().item() == pytest.approx(extreme)
+
+
 def test_grey_stays_grey_and_workers_change_nothing() -> None:
     images = EvaluationImages(
         Digits(split="test", indices=6), EvalCrop(resize=None, crop=None, channels=1)

@@ -66,5 +66,7 @@ def test_results_carry_both_norms() -> None:
     normed = by_alexnet(measured)
     assert normed["corruptions"]["snow"]["ce"] == pytest.approx(100 * 20 / 86.6816)
     half = by_corruption(lambda name, s: 5.0 * s, ("fog", "snow"), (1, 3))
-    assert by_baseline(half, measured)["relative_mce"] == 50.0
-    assert by_baseline(measured, measured)["relative_mce"] == 100.0
+    against = by_baseline(half, measured, "whole")
+    assert (against["mce_of_baseline"], against["baseline"]) == (50.0, "whole")
+    assert against["corruptions"]["fog"]["ce_of_baseline"] == 50.0
+    assert by_baseline(measured, measured, "whole")["mce_of_baseline"] == 100.0

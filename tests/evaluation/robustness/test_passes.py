@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,37 @@ def test_passes_are_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert again.get(pass_key({"a": 2})) is None and again.found == 1 and len(again) == 1
     assert pass_key({"a": 1, "b": 2}) == pass_key({"b": 2, "a": 1})
     assert not capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["passes.json"]
+    assert {path.name for path in tmp_path.iterdir()} == {"passes.json", ".passes.json.lock"}
+
+
+def test_found_are_those_of_an_earlier_run(tmp_path: Path) -> None:
+    file = tmp_path / "passes.json"
+    one = {"correct": 1, "images": 4}
+    passes = FinishedPasses(file)
+    passes.add("a", one)
+    assert passes.get("a") == one and passes.found == 0
+    later = FinishedPasses(file)
+    later.add("b", one)
+    assert all(later.get(key) == one for key in ("a", "a", "b")) and later.found == 1
+
+
+def test_two_runs_keep_each_other_s_passes(tmp_path: Path) -> None:
+    file = tmp_path / "passes.json"
+    runs = [FinishedPasses(file), FinishedPasses(file)]
+    for number in range(4):
+        runs[number % 2].add(str(number), {"correct": number, "images": 4})
+    assert len(FinishedPasses(file)) == 4
+    # at the same time, too
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(_add_many, [(file, "x"), (file, "y")])
+    assert len(FinishedPasses(file)) == 4 + 2 * 25
+
+
+def _add_many(work: tuple[Path, str]) -> None:
+    file, word = work
+    passes = FinishedPasses(file)
+    for number in range(25):
+        passes.add(f"{word}{number}", {"correct": 1, "images": 1})
 
 
 @pytest.mark.parametrize("how", ["torn", "empty", "other", "impossible", "version"])
@@ -71,7 +102,32 @@ def broken(tree: Path, tmp_path: Path) -> Path:
 
 
 def test_a_whole_tree(tree: Path) -> None:
-    assert check_folders(tree) == ("n01440764", "n01443537")
+    whole = check_folders(tree)
+    assert whole.classes == ("n01440764", "n01443537") and whole.odd is None
+
+
+def test_a_folder_with_fewer_images_is_named(tree: Path, tmp_path: Path) -> None:
+    root = broken(tree, tmp_path)
+    more = root / "fog/3/n01443537/deeper"
+    more.mkdir()
+    (more / "2.JPEG").hardlink_to(tree.parent / "image.png")
+    (root / "snow/3/n01443537/2.txt").write_text("no image")
+    found = check_folders(root)
+    assert found.odd is not None
+    assert found.odd.startswith(f"{more.parent} holds 2 images and ")
+    assert found.odd.endswith("gaussian_noise/1/n01443537 1")
+
+
+def test_what_is_no_image_fills_no_class(tree: Path, tmp_path: Path) -> None:
+    root = broken(tree, tmp_path)
+    image = root / "snow/3/n01443537/1.png"
+    image.rename(image.with_suffix(".txt"))
+    with pytest.raises(UserError, match=r"class folder .*snow/3/n01443537 holds no image"):
+        check_folders(root)
+    image.with_suffix(".txt").rename(image)
+    image.rename(image.parent.parent / "1.png")
+    with pytest.raises(UserError, match=r"image .*snow/3/1.png lies in no class folder"):
+        check_folders(root)
 
 
 def test_nothing_is_cut_off_a_second_time(tree: Path) -> None:

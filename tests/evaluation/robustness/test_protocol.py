@@ -12,8 +12,9 @@ from PIL import Image
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.errors import UserError
-from msn_mm.evaluation.robustness import measuring
+from msn_mm.evaluation.robustness import comparison, measuring
 from msn_mm.evaluation.robustness.classifier import Answers, Classifier, frozen_classifier
+from msn_mm.evaluation.robustness.comparison import Sources, compare
 from msn_mm.evaluation.robustness.corruption_error import (
     ALEXNET_ERRORS,
     CORRUPTIONS,
@@ -24,6 +25,7 @@ from msn_mm.evaluation.robustness.imagenet_classes import SUBSETS, imagenet_wnid
 from msn_mm.evaluation.robustness.measuring import Measuring
 from msn_mm.evaluation.robustness.normalising import by_alexnet
 from msn_mm.evaluation.robustness.protocol import Robustness
+from msn_mm.evaluation.rows import Row
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 
 from .stand_ins import LENET, PixelClassifier, spell, train_lenet
@@ -32,9 +34,13 @@ CPU = torch.device("cpu")
 SMALL = Config({"model": {"type": "MaskedViT", "img_size": 8}})
 
 
-def robustness(outputs: int, finished: FinishedPasses | None = None) -> Robustness:
+def robustness(
+    outputs: int,
+    finished: FinishedPasses | None = None,
+    classes: tuple[str, ...] | None = None,
+) -> Robustness:
     plain = MultiViewPreprocessor([0.0] * 3, [1.0] * 3)
-    classifier = Classifier(PixelClassifier(outputs), plain, False, CPU, False, None)
+    classifier = Classifier(PixelClassifier(outputs), plain, False, CPU, False, classes)
     return Robustness("pixels", SMALL, classifier, Measuring(16, 0, finished))
 
 
@@ -83,6 +89,24 @@ def test_sketch_is_asked_among_all(tmp_path: Path) -> None:
     assert measured == {"top1": 80.0, "images": 1000, "classes": 1000}
 
 
+def test_a_classifier_that_tells_its_classes_in_another_order(
+    imagenet_c: Path, tmp_path: Path
+) -> None:
+    wnids = imagenet_wnids()
+    turned = wnids[::-1]
+    others = tuple(f"part {i}" for i in range(1000))
+    for kind, own in (*((s, subset_wnids(s)) for s in SUBSETS), ("imagenet_sketch", wnids)):
+        root = folder(tmp_path / kind, {wnid: [999 - wnids.index(wnid)] for wnid in own})
+        assert robustness(1000, classes=turned).folder(kind, root)["top1"] == 100.0, kind
+        with pytest.raises(UserError, match="WordNet ids and those of the classifier are not"):
+            robustness(1000, classes=others).folder(kind, root)
+    # those images spell the usual outputs, which here stand for other classes
+    with pytest.raises(UserError, match=r"pixels: --imagenet-c .* of the classifier are not"):
+        robustness(1000, classes=others).imagenet_c(imagenet_c)
+    measured = robustness(1000, classes=turned).imagenet_c(imagenet_c)
+    assert measured["mean_error"] == 100.0
+
+
 def test_other_classes_are_one_line(tmp_path: Path) -> None:
     few = folder(tmp_path / "few", {"n01498041": [6], "n01531178": [11]})
     for kind, wanted in (("imagenet_a", 200), ("imagenet_r", 200), ("imagenet_sketch", 1000)):
@@ -126,7 +150,31 @@ def test_imagenet_c_against_the_formula(imagenet_c: Path, tmp_path: Path) -> Non
     assert measured["mce"] == pytest.approx(np.mean(ces))
     assert measured["mean_error"] == pytest.approx((14 * 30 + 100) / 15)
     assert (measured["is_whole"], measured["images"], measured["classes"]) == (False, 20, 2)
+    assert measured["fewest_images"] == 20
     assert len(finished) == 75 and finished.found == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_bad_data_are_told_before_the_first_pass(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {wnid: [0] for wnid in subset_wnids("imagenet_a")}
+    good = folder(tmp_path / "a", answers)
+    bad = folder(tmp_path / "r", answers)
+    finished = FinishedPasses(tmp_path / "passes.json")
+    classifier = robustness(1000).classifier
+    monkeypatch.setattr(comparison, "frozen_classifier", lambda *_: classifier)
+    roots = {"imagenet_a": str(good), "imagenet_r": str(bad)}
+    sources = Sources(roots, None, None, None, CORRUPTIONS, SEVERITIES, 0)
+    several = [Row(f"row{i}", "", SMALL, None) for i in range(rows)]
+    with pytest.raises(UserError, match=r"row0: --imagenet-r .* lacks \d+ of its 200 classes"):
+        compare(several, sources, Measuring(16, 0, finished))
+    assert not len(finished)
+    # pixels too few to be corrupted show in one image
+    small = Sources({"imagenet_a": str(good)}, None, str(good), None, ["fog"], [1], 0)
+    with pytest.raises(UserError, match="want images of 32 pixels"):
+        compare(several, small, Measuring(16, 0, finished))
+    assert not len(finished)
 
 
 class Stopped(Exception):

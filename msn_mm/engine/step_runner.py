@@ -1,0 +1,39 @@
+"""MMEngine's runner with schedules that count optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.runner import Runner
+
+from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
+
+
+class StepRunner(Runner):
+    """A runner whose schedules by iteration go from one optimizer step to the next.
+
+    MMEngine counts forward passes: a step of several passes would take the value that
+    the schedule has at its last, so the division of a batch would change the training.
+    :class:`~msn_mm.engine.hooks.step_schedule_hook.StepScheduleHook` moves the
+    schedules that this runner builds.
+    """
+
+    def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> Any:
+        """Build as MMEngine does, for epochs and a training as long as their steps."""
+        passes = passes_of_a_step(optim_wrapper)
+        if passes > 1:
+            written = [scheduler] if isinstance(scheduler, Mapping) else list(scheduler)
+            scheduler = [
+                self._in_steps(one, passes) if isinstance(one, Mapping) else one for one in written
+            ]
+        return super()._build_param_scheduler(scheduler, optim_wrapper)
+
+    def _in_steps(self, scheduler: Mapping[str, Any], passes: int) -> dict[str, Any]:
+        length = len(self.train_dataloader)
+        # Where an epoch ends within a step, it is a fraction of steps long.
+        epoch_length = length / passes if length % passes else length // passes
+        written = {"epoch_length": epoch_length, **scheduler}
+        if not scheduler.get("by_epoch", True):
+            written.setdefault("end", steps_in(self.max_iters, passes))
+        return written

@@ -1,0 +1,113 @@
+"""Photographs through every trained protocol (10 CIFAR-10 classes): each learns, for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared")) / "data" / "cifar10_sample"
+
+SIZES = "name='vit_tiny_patch16_224', img_size=32, patch_size=4, embed_dim=96, depth=4, num_heads=3"
+
+# The labelled photographs of a model, and a model to start from.
+MODEL = """
+_base_ = [{base!r}]
+part = dict(type="ImageFolder", labels="folder")
+model = dict(backbone=dict({sizes}))
+val_cfg = val_dataloader = val_evaluator = None
+data_root = {sample!r} + "/train"
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False, pin_memory=False,
+    dataset=dict(dataset=dict(_delete_=True, type="ImageFolder", data_root=data_root),
+                 transform=dict(views=dict(focal=dict(num=2)))),
+)
+global_batch_size = base_batch_size = 64
+train_cfg = dict(max_epochs=2)
+param_scheduler = []
+test_dataloader = dict(num_workers=0, dataset=dict(
+    support=dict(_delete_=True, **part, data_root=data_root),
+    query=dict(_delete_=True, **part, data_root={sample!r} + "/test"),
+))
+"""
+
+# The recipe of appendix C.5 for CIFAR-10 at the size of these photographs.
+FINETUNE = """
+_base_ = [{base!r}]
+part = dict(_delete_=True, type="ImageFolder", labels="folder")
+data_root = {sample!r} + "/train"
+model = dict(backbone=dict({sizes}))
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False, pin_memory=False,
+    dataset=dict(dataset=dict(part, data_root=data_root),
+                 transform=dict(size=32, scale=(0.4, 1.0))),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(dataset=dict(part, data_root={sample!r} + "/test"),
+                 transform=dict(resize=None, crop=None)),
+)
+global_batch_size = base_batch_size = 64
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(max_epochs=6, val_interval=1)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=1e-3, begin=0, end=1, convert_to_iter_based=True),
+    dict(type="CosineAnnealingLR", begin=1, convert_to_iter_based=True),
+]
+"""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SAMPLE.is_dir(), reason="the CIFAR-10 sample is not here"),
+]
+
+
+def call(tool: str, *words: str) -> dict[str, Any]:
+    main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
+    assert main([*words, "--out", tool]) == 0
+    return json.loads(Path(tool, "results.json").read_text())
+
+
+def test_photographs_through_every_trained_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text, base in (
+        ("model", MODEL, "msn_cifar10"),
+        ("tuned", FINETUNE, "finetune_vitb16_cifar10"),
+    ):
+        base = str(ROOT / "configs" / f"{base}.py")
+        Path(f"{name}.py").write_text(text.format(base=base, sample=str(SAMPLE), sizes=SIZES))
+    call("train", "model.py")
+
+    linear = call(
+        "linear",
+        *("model.py", "train/epoch_2.pth", "--epochs", "4", "--holdout", "0.1"),
+        *("--scale", "0.4", "1", "--lr-scales", "1", "10", "100", "--workers", "0"),
+    )["metrics"]["best"]
+    # chance is 10 %
+    assert linear["top1"] > 20
+
+    tuned = call("finetune", "tuned.py", "train/epoch_2.pth")
+    log = next(Path("finetune").rglob("scalars.json")).read_text().splitlines()
+    by_epoch = [v["accuracy/top1"] for v in map(json.loads, log) if "accuracy/top1" in v]
+    top1 = tuned["metrics"]["accuracy/top1"]
+    print(f"linear {linear['top1']:.1f} %, fine-tuned {by_epoch}")
+    assert len(by_epoch) == 6 and by_epoch[-1] == pytest.approx(top1)
+    assert top1 > by_epoch[0] + 5 and top1 > linear["top1"]
+
+    pytest.importorskip("imagecorruptions")
+    words = ("tuned.py", "finetune/epoch_6.pth", "--corrupt", "config", "--workers", "0")
+    few = ("--corruptions", "gaussian_noise", "brightness", "--severities", "1", "5")
+    wide = call("robustness", *words, *few, "--baseline", "tuned.py", "finetune/epoch_4.pth")
+    measured = wide["metrics"]["epoch_6.pth"]["corrupted"]
+    assert measured["clean_error"] == pytest.approx(100 - top1)
+    one, five = measured["corruptions"]["gaussian_noise"]["errors"]
+    assert measured["clean_error"] - 2 < one < five
+    assert wide["metrics"]["epoch_4.pth"]["corrupted"]["relative_mce"] == pytest.approx(100)
+    print(capsys.readouterr().out)
