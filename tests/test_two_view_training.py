@@ -103,7 +103,7 @@ def test_a_step_that_is_not_finite_changes_nothing(method: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_monitor_reads_and_warns(method: str, tmp_path: Path) -> None:
-    cfg = tiny(method)
+    cfg = tiny(method, **{"train_cfg.max_epochs": 2})
     for hook in cfg.custom_hooks:
         if hook.type == "CollapseMonitorHook":
             hook.update(interval=4, window=2)
