@@ -195,7 +195,7 @@ def self_supervised(kind: str) -> dict[str, Any]:
             loss=loss,
             predictor=dict(neck, in_channels=8, with_avg_pool=False),
         )
-        return dict(type="BYOL", backbone=dict(type="ResNet", depth=18), neck=neck, head=head)
+        return dict(type="mmpretrain.BYOL", backbone=dict(type="ResNet", depth=18), neck=neck, head=head)
     if kind == "MAE":
         neck = dict(
             type="MAEPretrainDecoder",
@@ -209,7 +209,7 @@ def self_supervised(kind: str) -> dict[str, Any]:
         head = dict(type="MAEPretrainHead", patch_size=8, loss=dict(type="PixelReconstructionLoss"))
         head["loss"]["criterion"] = "L2"
         return dict(
-            type="MAE",
+            type="mmpretrain.MAE",
             backbone=dict(type="MAEViT", mask_ratio=0.75, **trunk),
             neck=neck,
             head=head,
