@@ -36,7 +36,8 @@ def test_rows_and_reference_are_drawn(tmp_path: Path) -> None:
 
 def test_tables_say_every_number() -> None:
     measured = by_corruption(lambda c, s: 10.0 * s, ("fog", "snow"), (1, 3))
-    c = {**measured, "mce": 23.4, "is_whole": False, "images": 20, "classes": 2}
+    c = {**measured, "mce": 23.4, "is_whole": False, "classes": 2}
+    c |= {"fewest_images": 20, "images": 20}
     c["corruptions"] = {name: {**one, "ce": 24.5} for name, one in c["corruptions"].items()}
     row = {
         "imagenet_a": {"top1": 37.46},
