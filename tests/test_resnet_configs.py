@@ -99,7 +99,7 @@ def test_simclr_s_parts_and_views() -> None:
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert norms and all(isinstance(m, SyncBatchNorm) for m in norms)
     (view,) = views(cfg).values()
-    assert view["crop"] == dict(size=224, scale=(0.08, 1.0), num=2)
+    assert view["crop"] == dict(size=224, scale=(0.08, 1.0), num=2, interpolation="bicubic")
     assert view["ColorJitter"] == dict(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, p=0.8)
     assert (view["Grayscale"]["p"], view["HorizontalFlip"]["p"]) == (0.2, 0.5)
     assert view["GaussianBlur"] == dict(p=0.5, radius=(0.1, 2.0))
