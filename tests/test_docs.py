@@ -418,6 +418,22 @@ def _live(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         test()
 
 
+def test_the_new_method_s_stochastic_depth_follows_the_keys(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = next(b for b in BLOCKS["docs/new_method.md"] if b.module is not None)
+    _live(block, monkeypatch)
+    kind: Any = sys.modules[str(block.module).removesuffix(".py").replace("/", ".")]
+    settings = dict(img_size=16, patch_size=8, embed_dim=24, depth=4, num_heads=3)
+    model = kind.AlignUniform(dict(type="MaskedViT", drop_path_rate=0.5, **settings))
+    images, keys = torch.randn(2, 8, 3, 16, 16), torch.arange(16).view(2, 8)
+    views = {str(i): dict(images=images[i], key=keys[i]) for i in range(2)}
+    first = model.loss(views)
+    assert {k: v.item() for k, v in model.loss(views).items()} == pytest.approx(
+        {k: v.item() for k, v in first.items()}, rel=1e-6
+    )
+
+
 def test_hardly_a_block_is_left_out() -> None:
     left_out = [block for block in ALL if block.comment.startswith("not run:")]
     assert len(left_out) <= MOST_NOT_RUN

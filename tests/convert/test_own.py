@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from convert.vits import images, randomise
 from helpers import tiny_digits
 from mmengine.config import Config
 
+import msn_mm
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import model_config
 from msn_mm.convert.source import read_source
 from msn_mm.convert.writer import write
+from msn_mm.engine.launch import load_config
 from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.registry import MODELS
 
@@ -125,3 +128,32 @@ def test_a_residual_network_that_represents_is_the_targets() -> None:
     assert torch.equal(found.extras["online.conv1.weight"], online.conv1.weight)
     other = convert(RawCheckpoint("x", content), arch={"network": "online"})
     assert torch.equal(load_trunk(other, "x")(x), online.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "padding"),
+    [
+        ("byol_rn50", "imagenet", "same"),
+        ("byol_rn50", "small_padded", "symmetric"),
+        ("supervised_rn50", "imagenet", "same"),
+    ],
+)
+def test_a_trained_residual_network_without_a_target_is_as_its_config_says(
+    tmp_path: Path, name: str, stem: str, padding: str
+) -> None:
+    options = {"layers": (1, 1), "base_channels": 8, "stem_channels": 8, "in_channels": 1}
+    options |= {"stem": stem, "padding": padding}
+    cfg = load_config(name, {f"model.backbone.{k}": v for k, v in options.items()})
+    cfg.merge_from_dict({"model.data_preprocessor": dict(mean=[51.0], std=[25.5])})
+    model = MODELS.build(cfg.model).eval()
+    randomise(model)
+    path = tmp_path / "epoch_3.pth"
+    torch.save({"state_dict": model.state_dict(), "meta": {"cfg": cfg.pretty_text}}, path)
+    found = convert(read_source(path))
+    assert found.format == "msn_mm"
+    assert (found.mean, found.std) == ((0.2,), (0.1,))
+    x = images(32, channels=1)
+    with torch.no_grad():
+        assert torch.equal(msn_mm.load_backbone(path, verbose=False)(x), model.backbone(x))
+    if name.startswith("supervised"):
+        assert torch.equal(found.classifier["weight"], model.head.fc.weight)

@@ -46,8 +46,9 @@ _NO_OPTIONS = {
 class OwnCheckpoint(Format):
     """A model of this project: of a training, or written by conversion.
 
-    A training's is known by a :class:`~msn_mm.models.MaskedViT` where our models
-    keep their trunk; a written one says itself how it is built.
+    A training's is known by a :class:`~msn_mm.models.MaskedViT`, or a ResNet with a target
+    or a config of ours, where our models keep their trunk; a written one says itself how it
+    is built.
     """
 
     name = "msn_mm"
@@ -55,11 +56,15 @@ class OwnCheckpoint(Format):
     verified = "msn_mm.models.methods.msn, msn_mm.convert.writers.msn_mm"
 
     def matches(self, raw: RawCheckpoint) -> bool:
-        """Whether it says so, or there is a ViT, or a target's ResNet, in its place."""
+        """Whether it says so, or there is a ViT, or a ResNet of ours, in its place."""
         state = _state(raw)
-        found = any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS)
-        # Of ResNets the target alone tells: other projects have a backbone too.
-        return _is_written(raw) or found or is_resnet(state, _TRUNKS[0])
+        if _is_written(raw) or any(f"{prefix}vit.cls_token" in state for prefix in _TRUNKS):
+            return True
+        # Other projects have a ResNet as backbone too: of one without a target the config tells.
+        return is_resnet(state, _TRUNKS[0]) or (
+            is_resnet(state, _TRUNKS[1])
+            and _told(raw).get("backbone", {}).get("type") == "PlainResNet"
+        )
 
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
         """Take the trunk, the target's if there is one, and what there is of heads.
