@@ -61,9 +61,16 @@ def test_temperature_is_the_published_schedule(epochs):
     assert [hook.at(epoch) for epoch in range(40)] == pytest.approx(want.tolist())
 
 
-def test_the_first_epoch_freezes_the_last_layer_only(tmp_path):
-    """Neither weight decay nor moments: the layer's optimizer state begins in epoch 2."""
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
+def test_the_first_epoch_freezes_the_last_layer_only(by_epoch, tmp_path):
+    """Neither weight decay nor moments: the layer's optimizer state begins in epoch 2.
+
+    MMEngine's loop by iterations does not count epochs; the hooks do.
+    """
     cfg = tiny(**{"train_cfg.max_epochs": 2, "optim_wrapper.optimizer.weight_decay": 0.3})
+    if not by_epoch:
+        cfg.train_cfg = dict(by_epoch=False, max_iters=8, val_interval=1000)
+        cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1000, by_epoch=False)
     seen: list[Any] = []
 
     def look(runner, outputs):

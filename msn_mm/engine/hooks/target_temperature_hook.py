@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from msn_mm.engine.epochs import epoch_of
 from msn_mm.errors import UserError
 from msn_mm.registry import HOOKS
 
@@ -67,6 +68,6 @@ class TargetTemperatureHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set the temperature of this epoch."""
-        value = self.at(runner.epoch)
+        value = self.at(epoch_of(runner))
         setattr(self._loss, self.name, value)
         runner.message_hub.update_scalar(f"train/{self.name}", value)
