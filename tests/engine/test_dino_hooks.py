@@ -188,6 +188,13 @@ def test_each_gradient_is_clipped_by_itself():
     assert max(p.grad.norm() for p in layers.parameters()) <= 0.2501
 
 
+def test_training_without_the_centring_hook_is_refused(tmp_path):
+    cfg = tiny()
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type != "CentringHook"]
+    with pytest.raises(UserError, match=r"DINO centres its targets.*add dict\(type='CentringHook'"):
+        run(cfg, tmp_path)
+
+
 def test_hooks_that_find_nothing_say_so(tmp_path):
     cfg = tiny()
     for kind, change, match in (
