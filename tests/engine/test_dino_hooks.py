@@ -200,6 +200,8 @@ def test_hooks_that_find_nothing_say_so(tmp_path):
     for kind, change, match in (
         ("FrozenLayerHook", {"module": "head.final"}, "names the module 'head.final'"),
         ("TargetTemperatureHook", {"name": "heat"}, "sets heat, which the loss of DINO"),
+        ("TargetTemperatureHook", {"end": 0.1}, "sets target_temperature to 0.1, and the pred"),
+        ("TargetTemperatureHook", {"start": 0.2}, "sets target_temperature to 0.2, and the pred"),
     ):
         changed = copy.deepcopy(cfg)
         hook_of(changed, kind).update(change)
