@@ -147,8 +147,6 @@ def test_a_batch_in_two_parts_is_the_whole_batch(tmp_path):
         # Adam would blow rounding noise of tiny gradients up to its step size.
         cfg.optim_wrapper.optimizer = dict(type="SGD", lr=3e-3, weight_decay=0.04)
         cfg.model.head.batch_norm = False
-        # Its schedule goes by iterations, of which there are twice as many.
-        hook_of(cfg, "EMAHook").end_momentum = hook_of(cfg, "EMAHook").momentum
         run(cfg, tmp_path / str(accumulation), lambda r, _, out=out: out.append(weights(r)))
     assert len(parts) == 2 * len(whole)
     for key, value in whole[-1].items():
