@@ -86,10 +86,20 @@ def batch_norm(rank: int, world: int, _: int) -> dict:
         if world > 1:
             dist.all_reduce(parameter.grad)
     spread = logsumexp_over_ranks(100 * x[mine], dim=0)
+    gradient = layer.weight.grad.clone()
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    few = []
+    for rows in (0, 1) if world > 1 else ():  # one joint row: the first rank's
+        own = x[: rows if rank == 0 else 0].clone().requires_grad_()
+        result = layer(own)
+        result.sum().backward()
+        few += [result.detach(), own.grad, layer.weight.grad.clone()]
     return {
+        "few": few,
+        "changed": [n for n, v in layer.state_dict().items() if not torch.equal(v, state[n])],
         "out": out.detach(),
         "grad": inputs.grad,
-        "weight": layer.weight.grad,
+        "weight": gradient,
         "mean": layer.running_mean,
         "var": layer.running_var,
         "lse": spread,
@@ -150,6 +160,7 @@ def test_batch_norm_over_two_ranks_is_torch_s_over_one(tmp_path):
         assert torch.allclose(two["weight"], reference.weight.grad, atol=1e-12)
         assert torch.allclose(two["mean"], reference.running_mean, atol=1e-12)
         assert torch.allclose(two["var"], reference.running_var, atol=1e-12)
+        assert all(value.isfinite().all() for value in two["few"]) and not two["changed"]
         assert torch.allclose(two["lse"], (100 * x).logsumexp(0), atol=1e-9)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.runner import Runner
+from torch import nn
 
+from msn_mm.engine.hooks.centring_hook import check_centring
 from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
 
 
@@ -18,6 +20,15 @@ class StepRunner(Runner):
     :class:`~msn_mm.engine.hooks.step_schedule_hook.StepScheduleHook` moves the
     schedules that this runner builds.
     """
+
+    def train(self) -> nn.Module:
+        """Train as MMEngine does, if the hooks are there that the model needs.
+
+        Raises:
+            UserError: If the model has centres that no hook moves.
+        """
+        check_centring(self)
+        return super().train()
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> Any:
         """Build as MMEngine does, for epochs and a training as long as their steps."""

@@ -61,9 +61,16 @@ def test_temperature_is_the_published_schedule(epochs):
     assert [hook.at(epoch) for epoch in range(40)] == pytest.approx(want.tolist())
 
 
-def test_the_first_epoch_freezes_the_last_layer_only(tmp_path):
-    """Neither weight decay nor moments: the layer's optimizer state begins in epoch 2."""
+@pytest.mark.parametrize("by_epoch", [True, False], ids=["epochs", "iterations"])
+def test_the_first_epoch_freezes_the_last_layer_only(by_epoch, tmp_path):
+    """Neither weight decay nor moments: the layer's optimizer state begins in epoch 2.
+
+    MMEngine's loop by iterations does not count epochs; the hooks do.
+    """
     cfg = tiny(**{"train_cfg.max_epochs": 2, "optim_wrapper.optimizer.weight_decay": 0.3})
+    if not by_epoch:
+        cfg.train_cfg = dict(by_epoch=False, max_iters=8, val_interval=1000)
+        cfg.default_hooks.checkpoint = dict(type="CheckpointHook", interval=1000, by_epoch=False)
     seen: list[Any] = []
 
     def look(runner, outputs):
@@ -140,8 +147,6 @@ def test_a_batch_in_two_parts_is_the_whole_batch(tmp_path):
         # Adam would blow rounding noise of tiny gradients up to its step size.
         cfg.optim_wrapper.optimizer = dict(type="SGD", lr=3e-3, weight_decay=0.04)
         cfg.model.head.batch_norm = False
-        # Its schedule goes by iterations, of which there are twice as many.
-        hook_of(cfg, "EMAHook").end_momentum = hook_of(cfg, "EMAHook").momentum
         run(cfg, tmp_path / str(accumulation), lambda r, _, out=out: out.append(weights(r)))
     assert len(parts) == 2 * len(whole)
     for key, value in whole[-1].items():
@@ -181,11 +186,20 @@ def test_each_gradient_is_clipped_by_itself():
     assert max(p.grad.norm() for p in layers.parameters()) <= 0.2501
 
 
+def test_training_without_the_centring_hook_is_refused(tmp_path):
+    cfg = tiny()
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type != "CentringHook"]
+    with pytest.raises(UserError, match=r"DINO centres its targets.*add dict\(type='CentringHook'"):
+        run(cfg, tmp_path)
+
+
 def test_hooks_that_find_nothing_say_so(tmp_path):
     cfg = tiny()
     for kind, change, match in (
         ("FrozenLayerHook", {"module": "head.final"}, "names the module 'head.final'"),
         ("TargetTemperatureHook", {"name": "heat"}, "sets heat, which the loss of DINO"),
+        ("TargetTemperatureHook", {"end": 0.1}, "sets target_temperature to 0.1, and the pred"),
+        ("TargetTemperatureHook", {"start": 0.2}, "sets target_temperature to 0.2, and the pred"),
     ):
         changed = copy.deepcopy(cfg)
         hook_of(changed, kind).update(change)

@@ -150,6 +150,23 @@ def test_a_batch_without_masks_still_gives_every_parameter_a_gradient():
     assert model.mask_token.grad is not None and not model.mask_token.grad.any()
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_batch_norm_in_the_head_bears_few_masked_patches(count, monkeypatch):
+    """CLS tokens and masked patches are one batch of the head."""
+    masks = torch.zeros(8, 16, dtype=torch.bool)
+    masks[3, :count] = True
+    monkeypatch.setattr("msn_mm.models.methods.ibot.block_masks", lambda *_, **__: masks)
+    head = dict(type="DINOHead", hidden_dim=8, bottleneck_dim=4, output_dim=6, batch_norm=True)
+    model = tiny_ibot(head=head).train()
+    rows = []
+    model.head.register_forward_hook(lambda _, given, __: rows.append(len(given[0])))
+    losses = model.loss(dino_views())
+    (losses["loss_cls"] + losses["loss_patch"]).backward()
+    assert rows[0] == 8 + count and (losses["loss_patch"] > 0) == (count > 0)
+    for name, value in [*model.named_buffers(), *model.named_parameters()]:
+        assert value.isfinite().all() and (value.grad is None or value.grad.isfinite().all()), name
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match=r"model\.mask is .*must lie in"):
         tiny_ibot(mask=dict(ratio=0.9))

@@ -112,6 +112,18 @@ def test_the_moving_average_starts_as_the_network_does():
     assert not any(p.requires_grad for p in model.momentum_backbone.parameters())
 
 
+def test_stochastic_depth_is_the_trained_network_s_alone():
+    model = tiny_mocov3(backbone={**BACKBONE, "drop_path_rate": 0.5}).train()
+    view = pair(batch=8)["one"]
+    images, keys = view["images"].float(), view["key"]
+    target, own = (
+        torch.stack([net.train()(images, keys=keys), net.eval()(images, keys=keys)])
+        for net in (model.momentum_backbone, model.backbone)
+    )
+    assert torch.equal(target[0], target[1]) and not torch.allclose(own[0], own[1])
+    assert torch.equal(target[1], own[1])
+
+
 def test_a_vit_starts_as_published():
     vit = tiny_mocov3().backbone.vit
     # Query, key and value are three layers of 24 x 24.

@@ -12,6 +12,21 @@ from msn_mm.errors import UserError
 from msn_mm.registry import HOOKS
 
 
+def check_centring(runner: Runner) -> None:
+    """Refuse to train a model that has centres without a hook that moves them.
+
+    Raises:
+        UserError: If they would stay at 0: the loss looks as ever, and nothing is centred.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    centres = model.centres() if hasattr(model, "centres") else []
+    if centres and not any(isinstance(hook, CentringHook) for hook in runner.hooks):
+        raise UserError(
+            f"{type(model).__name__} centres its targets, and no CentringHook moves the centre: "
+            "add dict(type='CentringHook') to custom_hooks"
+        )
+
+
 @HOOKS.register_module()
 class CentringHook(Hook):
     """Move every centre of the model after every real optimizer step.

@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from msn_mm.engine.epochs import epoch_of
 from msn_mm.errors import UserError
 from msn_mm.registry import HOOKS
 
@@ -60,7 +61,7 @@ class FrozenLayerHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember whether this epoch is one of the first."""
-        self._frozen = runner.epoch < self.epochs
+        self._frozen = epoch_of(runner) < self.epochs
 
     def after_train(self, runner: Runner) -> None:
         """Leave the optimizer as it was."""

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from msn_mm.engine.epochs import epoch_of
 from msn_mm.errors import UserError
 from msn_mm.registry import HOOKS
 
@@ -28,7 +29,8 @@ class TargetTemperatureHook(Hook):
 
     Raises:
         ValueError: For temperatures that are not positive or a negative length.
-        UserError: Before training, if the loss has no such temperature.
+        UserError: Before training, if the loss has no such temperature, or the targets
+            would not be sharper than the predictions.
     """
 
     # Before the forward pass, where order does not matter otherwise.
@@ -55,7 +57,7 @@ class TargetTemperatureHook(Hook):
         return self.start + (self.end - self.start) * epoch / (self.epochs - 1)
 
     def before_train(self, runner: Runner) -> None:
-        """Find the loss."""
+        """Find the loss, and compare both ends with its other temperature."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self._loss: Any = getattr(model, "loss_module", None)
         if not hasattr(self._loss, self.name):
@@ -64,9 +66,17 @@ class TargetTemperatureHook(Hook):
                 f"{type(model).__name__} does not have: remove the hook from custom_hooks or set "
                 "its name"
             )
+        temperature = getattr(self._loss, "temperature", None)
+        for value in (self.at(0), self.end):
+            if temperature is not None and value >= temperature:
+                raise UserError(
+                    f"TargetTemperatureHook sets {self.name} to {value}, and the predictions' "
+                    f"temperature is {temperature}: targets must be the sharper ones; lower the "
+                    "hook's start or end, or raise model.loss.temperature"
+                )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set the temperature of this epoch."""
-        value = self.at(runner.epoch)
+        value = self.at(epoch_of(runner))
         setattr(self._loss, self.name, value)
         runner.message_hub.update_scalar(f"train/{self.name}", value)

@@ -26,8 +26,8 @@ class IBOT(DINO):
     """DINO whose trained network sees global views with blocks of patches masked.
 
     The target network sees them whole, and the trained one predicts, patch by patch,
-    what it makes of the masked ones. CLS and patches go through one head. The mask
-    token belongs to the method: the trunk is that of any other method.
+    what it makes of the masked ones. CLS and masked patches go through one head, as
+    one batch. The mask token belongs to the method: the trunk is that of any other method.
 
     Args:
         backbone: Config of a backbone with ``embed_dim`` and
@@ -79,8 +79,10 @@ class IBOT(DINO):
         ((cls, patches),) = self.backbone.forward_intermediates(
             images, keys=keys, replaced=replaced
         )
-        predicted = self.head(patches[masks])
-        encoded = [(cls, self.head(cls)), *(self.encode(view) for view in others)]
+        # One batch: batch norm in the head has rows enough, however few patches are masked.
+        logits = self.head(torch.cat([cls, patches[masks]]))
+        predicted = logits[len(cls) :]
+        encoded = [(cls, logits[: len(cls)]), *(self.encode(view) for view in others)]
         predictions = by_view(encoded, len(self.target_views), targets)
         terms = self.loss_module.both(predictions, targets, predicted, patch_targets, masks)
         self.diagnostics = {

@@ -17,6 +17,7 @@ from msn_mm.models.heads.necks import build_neck, project, width_of
 from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
 from msn_mm.models.methods.two_views import View, two_views
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.stochastic_depth import without_stochastic_depth_
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS, SCOPE
 
@@ -29,6 +30,8 @@ class MomentumPrediction(PretrainingMethod):
     micro-batch. Each view goes through each network as a batch of its own, as in
     the authors' code; the moving average's batch norm normalises by its batch and
     keeps running statistics of its own.
+
+    Stochastic depth, where the backbone has it, is the trained network's alone.
 
     The trained network is evaluated; the moving average is ``momentum_backbone``.
 
@@ -57,6 +60,7 @@ class MomentumPrediction(PretrainingMethod):
         predictor = {"in_channels": neck["out_channels"], **head["predictor"]}
         self.head = MODELS.build({**head, "predictor": predictor, "_scope_": SCOPE})
         self.momentum_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
+        without_stochastic_depth_(self.momentum_backbone)
         self.momentum_neck = copy.deepcopy(self.neck).requires_grad_(False)
 
     def ema_pairs(self) -> list[tuple[nn.Module, nn.Module]]:

@@ -26,9 +26,10 @@ class SyncBatchNorm(_BatchNorm):
     cancellation. For the backward pass it keeps its input and the statistics, as
     torch's does. Statistics are float32 or better, also under autocast.
 
-    Input ``(B, C)`` or ``(B, C, ...)``: vectors, feature maps, volumes; every rank must
-    hold at least one row, and all ranks together two. The names in the state dict
-    are those of torch's batch norms.
+    Input ``(B, C)`` or ``(B, C, ...)``: vectors, feature maps, volumes. One process needs
+    two values a channel, as torch's. Over several ranks a rank may hold none, and from
+    less than two on all ranks together the running statistics learn nothing. The names
+    in the state dict are those of torch's batch norms.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -44,18 +45,21 @@ class SyncBatchNorm(_BatchNorm):
                 input, self.weight, self.bias, float(self.eps)
             )
         if self.track_running_stats:
-            self._track(mean, variance * (count / (count - 1)))
+            self._track(mean, variance * (count / (count - 1)), count)
         return output
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+    def _track(self, mean: Tensor, unbiased_variance: Tensor, count: Tensor) -> None:
         assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
+        # No variance in less than two rows, and no mean in none: nothing to learn then.
+        enough = count >= 2
+        self.num_batches_tracked.add_(enough.to(self.num_batches_tracked.dtype))
         # As in torch: no momentum means the plain average over all batches.
-        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        batches = 1.0 if self.momentum is not None else float(self.num_batches_tracked)
+        factor = 1.0 / max(batches, 1.0) if self.momentum is None else self.momentum
         for running, new in ((self.running_mean, mean), (self.running_var, unbiased_variance)):
             assert running is not None
-            running.lerp_(new.to(running.dtype), factor)
+            running.lerp_(torch.where(enough, new.to(running.dtype), running), factor)
 
 
 class _JointNorm(torch.autograd.Function):
