@@ -8,6 +8,7 @@ their tokens are never kept.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,15 +99,29 @@ def measure_partial(
     found: dict[str, dict[str, list[Any]]] = {column: {} for column in splits}
     waiting: list[Trained] = []
     for number in range(max(map(len, splits.values()))):
-        chosen = {c: [subsets[number]] for c, subsets in splits.items() if number < len(subsets)}
-        union, local = compact(chosen)
-        tokens = _labelled_tokens(encoder, data, union, recipe, computing, progress)
-        for column, (rows,) in local.items():
-            waiting.append(_train(trainer, tokens, rows, column, number, progress))
+        for trained in _trainings(trainer, encoder, data, splits, number, computing, progress):
+            waiting.append(trained)
             if len(waiting) == _MOST_WAITING:
                 _ask(trainer, encoder, data, waiting, computing, found, progress)
     _ask(trainer, encoder, data, waiting, computing, found, progress)
     return {column: summarise(values) for column, values in found.items()}
+
+
+def _trainings(
+    trainer: LastBlockTrainer,
+    encoder: FrozenEncoder,
+    data: LabelledData,
+    splits: Splits,
+    number: int,
+    computing: Computing,
+    progress: str | None,
+) -> Iterator[Trained]:
+    """Train on every column's split of a number; the tokens go when the last one is done."""
+    chosen = {c: [subsets[number]] for c, subsets in splits.items() if number < len(subsets)}
+    union, local = compact(chosen)
+    tokens = _labelled_tokens(encoder, data, union, trainer.recipe, computing, progress)
+    for column, (rows,) in local.items():
+        yield _train(trainer, tokens, rows, column, number, progress)
 
 
 def _labelled_tokens(
@@ -142,7 +157,7 @@ def _labelled_tokens(
                 indices,
                 recipe,
                 crops,
-                _side(data.support),
+                _side(data.support, int(indices[0])),
                 computing.batch_size,
                 computing.workers,
                 lambda finished: shown.to(done + finished),
@@ -221,8 +236,9 @@ def _finite(logits: Tensor, trained: Trained) -> NDArray[np.float64]:
     return logits.double().cpu().numpy()
 
 
-def _side(images: EvaluationImages) -> int:
-    return min(images[0].shape[1:])
+def _side(images: EvaluationImages, index: int) -> int:
+    # Of an image that is used: no other one need be readable.
+    return min(images[index].shape[1:])
 
 
 def _num_classes(data: LabelledData) -> int:

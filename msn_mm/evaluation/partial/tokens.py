@@ -119,12 +119,19 @@ def crop_tokens(
 ) -> None:
     """Fill a store with the tokens of ``recipe.views`` random crops of each image.
 
-    Crop v of image i is a function of (seed, i, v) alone.
+    Crop v of image i is a function of (seed, i, v) alone, resampled as the images'
+    fixed view is.
 
     Raises:
         UserError: An image cannot be read.
     """
-    crop = LabelledCrop(side, recipe.scale, flip=recipe.flip, channels=encoder.in_channels)
+    crop = LabelledCrop(
+        side,
+        recipe.scale,
+        flip=recipe.flip,
+        channels=encoder.in_channels,
+        interpolation=images.view_settings().get("interpolation", "bilinear"),
+    )
     # One try: another image must not take the place of a labelled one.
     views = _Inputs(LabelledViews(images.dataset, crop, max_tries=1))
     for view in range(recipe.views):
