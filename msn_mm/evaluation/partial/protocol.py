@@ -26,7 +26,7 @@ from msn_mm.evaluation.logistic_regression import score_ranks
 from msn_mm.evaluation.lowshot import accuracies, summarise
 from msn_mm.evaluation.partial.choice import TrialChoice, choose_trial
 from msn_mm.evaluation.partial.recipe import PartialRecipe
-from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, tokens_of
+from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, kept_dtype, tokens_of
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
 from msn_mm.evaluation.splits import Splits, compact
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
@@ -135,8 +135,14 @@ def _labelled_tokens(
     """Run the frozen blocks once for each labelled image and view."""
 
     def store(views: int, memory: int) -> TokenStore:
-        dtype = torch.bfloat16 if encoder.amp else torch.float32
-        return TokenStore(views, len(indices), encoder.device, dtype, computing.directory, memory)
+        return TokenStore(
+            views,
+            len(indices),
+            encoder.device,
+            kept_dtype(encoder),
+            computing.directory,
+            memory,
+        )
 
     central = crops = store(1, computing.memory)
     total = len(indices) * (1 + recipe.views)
@@ -180,6 +186,8 @@ def _train(
         count = iter(range(1, 2**31))
         choice = choose_trial(trainer, tokens, rows, lambda: shown.to(next(count)))
         model = trainer.train(tokens, rows, choice.trial)
+    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+        raise _diverged(choice, column, number)
     return Trained(
         column,
         number,
@@ -229,11 +237,15 @@ def _ask(
 
 def _finite(logits: Tensor, trained: Trained) -> NDArray[np.float64]:
     if not bool(logits.isfinite().all()):
-        raise UserError(
-            f"partial fine-tuning diverged at {trained.choice.trial} ({trained.column}, split "
-            f"{trained.number}); give lower --lrs"
-        )
+        raise _diverged(trained.choice, trained.column, trained.number)
     return logits.double().cpu().numpy()
+
+
+def _diverged(choice: TrialChoice, column: str, number: int) -> UserError:
+    return UserError(
+        f"partial fine-tuning diverged at {choice.trial} ({column}, split {number}); give lower "
+        "--lrs"
+    )
 
 
 def _side(images: EvaluationImages, index: int) -> int:

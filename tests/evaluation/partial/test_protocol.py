@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from msn_mm.evaluation.data import LabelledData, labelled_data
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.partial import protocol
 from msn_mm.evaluation.partial.recipe import PartialRecipe
-from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens
+from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, kept_dtype, tokens_of
+from msn_mm.evaluation.partial.training import LastBlockTrainer
 from msn_mm.evaluation.splits import draw_splits
 
 RECIPE = PartialRecipe([0.01], [2], views=2, flip=0.0)
@@ -139,6 +141,32 @@ def test_no_other_image_takes_the_place_of_an_unreadable_one(
     break_image(data, 2, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"bad\.png"):
         crops_of(encoder, data, RECIPE)
+
+
+def test_divergence_is_told_before_the_next_training(
+    data: LabelledData, encoder: FrozenEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, trained = LastBlockTrainer.train, []
+
+    def counted(self: LastBlockTrainer, *given: Any) -> Any:
+        trained.append(given)
+        return train(self, *given)
+
+    monkeypatch.setattr(LastBlockTrainer, "train", counted)
+    splits = draw_splits(data.support_labels, [2], splits=3)
+    with pytest.raises(UserError, match=r"diverged at lr 1e.30 x 2 epochs \(2, split 0\)"):
+        protocol.measure_partial(encoder, data, splits, replace(RECIPE, learning_rates=(1e30,)))
+    assert len(trained) == 1
+
+
+def test_with_amp_all_images_are_rounded_alike(cfg: Any, data: LabelledData) -> None:
+    half = build_encoder(cfg, None, amp=True)
+    assert kept_dtype(half) == torch.bfloat16
+    (tokens,) = tokens_of(half, data.query, range(9), 64, 0)
+    assert tokens.dtype == torch.float32
+    assert torch.equal(tokens, tokens.bfloat16().float())
+    exact = half.tokens_before_last(torch.stack([data.query[i] for i in range(9)]))
+    assert not torch.equal(tokens, exact), "the residual stream is no half precision"
 
 
 def test_results_are_the_same_however_many_trainings_wait(
