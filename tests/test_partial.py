@@ -77,9 +77,7 @@ def test_both_columns_and_the_better_one(capsys: pytest.CaptureFixture[str]) -> 
         assert own["top1_mean"] == pytest.approx(np.mean(own["top1"]))
         assert own["top1_std"] == pytest.approx(np.std(own["top1"], ddof=1))
     few, more = (results["metrics"][column]["partial"] for column in ("1", "3"))
-    assert [(c["lr"], c["epochs"], c["from"]) for c in few["chosen"]] == [
-        (1e-3, 100, "default")
-    ] * 2
+    assert [(c["lr"], c["epochs"], c["from"]) for c in few["chosen"]] == [(3e-3, 2, "default")] * 2
     assert {c["from"] for c in more["chosen"]} == {"cross-validation"}
     assert set(more["chosen"][0]["held_out_accuracy"]) == {
         "lr 0.003 x 2 epochs",
@@ -90,7 +88,12 @@ def test_both_columns_and_the_better_one(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "grid: learning rates 0.003 0.01 x epochs 2" in said
     assert "one.pth: 3 labels a class, split 1" in said and "fixed: nothing to hold out" in said
-    for words_ in ("partial fine-tuning", "linear evaluation", "better of the two *", "flatters"):
+    for words_ in (
+        "partial fine-tuning",
+        "linear evaluation",
+        "better of the two *",
+        "by mean top-1",
+    ):
         assert words_ in said
     assert f"{more['top1_mean']:.1f} ± {more['top1_std']:.1f}" in said
 
@@ -114,6 +117,18 @@ def test_rows_and_saved_splits() -> None:
     files = both["settings"]["split_files"]
     given = call("partial", "tiny.py", "two.pth", "--subset-file", *files, *one, out="again")
     assert without_seconds(given["metrics"]) == without_seconds(both["metrics"]["two.pth"])
+
+
+def test_every_row_is_measured_through_its_own_view() -> None:
+    cfg = load_config("tiny.py")
+    cfg.test_dataloader.dataset.transform.update(resize=14, crop=8, interpolation="bicubic")
+    cfg.dump("other.py")
+    one = ["--images-per-class", "3", "--splits", "1", "--lrs", "0.01", *QUICK[:2], *QUICK[5:]]
+    alone = call("partial", "other.py", "one.pth", *one)["metrics"]["3"]
+    both = call("partial", "tiny.py", "one.pth", "--row", "other.py", "one.pth", "cut", *one)
+    assert without_seconds(both["metrics"]["cut"]["3"]) == without_seconds(alone)
+    first = both["metrics"]["one.pth"]["3"]
+    assert all(first[name]["top1"] != alone[name]["top1"] for name in ("partial", "linear"))
 
 
 class Answers:

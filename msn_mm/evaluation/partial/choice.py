@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msn_mm.errors import UserError
 from msn_mm.evaluation.cross_validation import cross_validate
 from msn_mm.evaluation.logistic_regression import score_log_loss, score_ranks
-from msn_mm.evaluation.partial.recipe import DEFAULT_TRIAL, Trial
+from msn_mm.evaluation.partial.recipe import Trial
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
 
 
@@ -26,7 +27,8 @@ class TrialChoice:
     Attributes:
         trial: The choice.
         source: ``cross-validation``; ``given``, of a grid of one; or ``default``,
-            where a class with a single labelled image left nothing to hold out.
+            where a class with a single labelled image left nothing to hold out, see
+            :attr:`~msn_mm.evaluation.partial.recipe.PartialRecipe.default_trial`.
         accuracy: By trial the held-out accuracy in percent.
         log_loss: By trial the mean held-out cross-entropy in nats.
     """
@@ -66,6 +68,9 @@ def choose_trial(
         data: Labelled images.
         rows: The subset.
         progress: Called after each training.
+
+    Raises:
+        UserError: No trial of the grid trained without diverging.
     """
     recipe = trainer.recipe
     trials = recipe.trials
@@ -87,7 +92,12 @@ def choose_trial(
 
     tried = cross_validate(labels, trials, held_out, recipe.seed, recipe.folds)
     if tried is None:
-        return TrialChoice(DEFAULT_TRIAL, "default", {}, {})
+        return TrialChoice(recipe.default_trial, "default", {}, {})
+    if all(math.isinf(loss) for _, loss in tried.values()):
+        raise UserError(
+            f"partial fine-tuning diverged in the cross-validation at {', '.join(map(str, trials))}"
+            "; give lower --lrs"
+        )
     best = max(trials, key=lambda t: (tried[t][0], -tried[t][1], -t.lr, -t.epochs))
     n = len(labels)
     return TrialChoice(

@@ -8,6 +8,7 @@ their tokens are never kept.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from msn_mm.evaluation.logistic_regression import score_ranks
 from msn_mm.evaluation.lowshot import accuracies, summarise
 from msn_mm.evaluation.partial.choice import TrialChoice, choose_trial
 from msn_mm.evaluation.partial.recipe import PartialRecipe
-from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, tokens_of
+from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, kept_dtype, tokens_of
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
 from msn_mm.evaluation.splits import Splits, compact
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
@@ -98,15 +99,29 @@ def measure_partial(
     found: dict[str, dict[str, list[Any]]] = {column: {} for column in splits}
     waiting: list[Trained] = []
     for number in range(max(map(len, splits.values()))):
-        chosen = {c: [subsets[number]] for c, subsets in splits.items() if number < len(subsets)}
-        union, local = compact(chosen)
-        tokens = _labelled_tokens(encoder, data, union, recipe, computing, progress)
-        for column, (rows,) in local.items():
-            waiting.append(_train(trainer, tokens, rows, column, number, progress))
+        for trained in _trainings(trainer, encoder, data, splits, number, computing, progress):
+            waiting.append(trained)
             if len(waiting) == _MOST_WAITING:
                 _ask(trainer, encoder, data, waiting, computing, found, progress)
     _ask(trainer, encoder, data, waiting, computing, found, progress)
     return {column: summarise(values) for column, values in found.items()}
+
+
+def _trainings(
+    trainer: LastBlockTrainer,
+    encoder: FrozenEncoder,
+    data: LabelledData,
+    splits: Splits,
+    number: int,
+    computing: Computing,
+    progress: str | None,
+) -> Iterator[Trained]:
+    """Train on every column's split of a number; the tokens go when the last one is done."""
+    chosen = {c: [subsets[number]] for c, subsets in splits.items() if number < len(subsets)}
+    union, local = compact(chosen)
+    tokens = _labelled_tokens(encoder, data, union, trainer.recipe, computing, progress)
+    for column, (rows,) in local.items():
+        yield _train(trainer, tokens, rows, column, number, progress)
 
 
 def _labelled_tokens(
@@ -120,8 +135,14 @@ def _labelled_tokens(
     """Run the frozen blocks once for each labelled image and view."""
 
     def store(views: int, memory: int) -> TokenStore:
-        dtype = torch.bfloat16 if encoder.amp else torch.float32
-        return TokenStore(views, len(indices), encoder.device, dtype, computing.directory, memory)
+        return TokenStore(
+            views,
+            len(indices),
+            encoder.device,
+            kept_dtype(encoder),
+            computing.directory,
+            memory,
+        )
 
     central = crops = store(1, computing.memory)
     total = len(indices) * (1 + recipe.views)
@@ -142,7 +163,7 @@ def _labelled_tokens(
                 indices,
                 recipe,
                 crops,
-                _side(data.support),
+                _side(data.support, int(indices[0])),
                 computing.batch_size,
                 computing.workers,
                 lambda finished: shown.to(done + finished),
@@ -165,6 +186,8 @@ def _train(
         count = iter(range(1, 2**31))
         choice = choose_trial(trainer, tokens, rows, lambda: shown.to(next(count)))
         model = trainer.train(tokens, rows, choice.trial)
+    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+        raise _diverged(choice, column, number)
     return Trained(
         column,
         number,
@@ -214,15 +237,20 @@ def _ask(
 
 def _finite(logits: Tensor, trained: Trained) -> NDArray[np.float64]:
     if not bool(logits.isfinite().all()):
-        raise UserError(
-            f"partial fine-tuning diverged at {trained.choice.trial} ({trained.column}, split "
-            f"{trained.number}); give lower --lrs"
-        )
+        raise _diverged(trained.choice, trained.column, trained.number)
     return logits.double().cpu().numpy()
 
 
-def _side(images: EvaluationImages) -> int:
-    return min(images[0].shape[1:])
+def _diverged(choice: TrialChoice, column: str, number: int) -> UserError:
+    return UserError(
+        f"partial fine-tuning diverged at {choice.trial} ({column}, split {number}); give lower "
+        "--lrs"
+    )
+
+
+def _side(images: EvaluationImages, index: int) -> int:
+    # Of an image that is used: no other one need be readable.
+    return min(images[index].shape[1:])
 
 
 def _num_classes(data: LabelledData) -> int:

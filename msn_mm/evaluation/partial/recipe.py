@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,7 +26,7 @@ class Trial:
 
 
 DEFAULT_TRIAL = Trial(1e-3, 100)
-"""Taken when nothing can be chosen: some class has one labelled image."""
+"""Taken, or the nearest to it in the grid, when nothing can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,25 @@ class PartialRecipe:
         grid = [Trial(lr, epochs) for lr in self.learning_rates for epochs in self.epochs]
         return list(dict.fromkeys(grid))
 
+    @property
+    def default_trial(self) -> Trial:
+        """What is taken of the grid where some class has one labelled image.
+
+        The nearest to ``DEFAULT_TRIAL`` by the factors between the rates and between
+        the lengths; of several the lowest rate, then the shortest.
+        """
+
+        def distance(trial: Trial) -> float:
+            rates = math.log(trial.lr / DEFAULT_TRIAL.lr)
+            return abs(rates) + abs(math.log(trial.epochs / DEFAULT_TRIAL.epochs))
+
+        # Rounded: factors of one size up and down are as near.
+        return min(self.trials, key=lambda t: (round(distance(t), 9), t.lr, t.epochs))
+
     def batch_of(self, images: int) -> int:
         """Return the images of a step of a training on ``images`` images."""
         return min(self.batch, quarter_batch(images))
 
     def settings(self) -> dict[str, Any]:
         """Return what the numbers depend on, for ``results.json``."""
-        return {**asdict(self), "default_trial": asdict(DEFAULT_TRIAL)}
+        return {**asdict(self), "default_trial": asdict(self.default_trial)}

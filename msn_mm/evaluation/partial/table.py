@@ -14,8 +14,9 @@ _STRATEGIES = {
     "better": "better of the two *",
 }
 _NOTE = (
-    "* as the paper reports MAE; chosen on the very images that it is measured on, which flatters "
-    "it: tell which of the two you would have taken before you looked"
+    "* by mean top-1, as the paper reports MAE (in top-5 it may be the lower); chosen on the very "
+    "images that it is measured on, which flatters it: tell which of the two you would have taken "
+    "before you looked"
 )
 
 

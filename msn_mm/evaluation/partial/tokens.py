@@ -23,7 +23,12 @@ from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.extraction import view_loader
 from msn_mm.evaluation.partial.recipe import PartialRecipe
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
+
+
+def kept_dtype(encoder: FrozenEncoder) -> torch.dtype:
+    """Return what tokens are kept in: half precision with ``amp``."""
+    return torch.bfloat16 if encoder.amp else torch.float32
 
 
 class TokenStore:
@@ -97,11 +102,17 @@ class TokenStore:
                 os.posix_fallocate(file.fileno(), 0, size)
                 # The mapping outlives the name.
                 tokens = torch.from_file(file.name, shared=True, size=entries, dtype=self._dtype)
-        except OSError as error:
+        # torch says by RuntimeError, in several lines, what the system refuses it.
+        except (OSError, RuntimeError) as error:
+            why = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+            mends = ["raise --memory", "give an --out with more room"]
+            mends += ["lower --views"] if self.views > 1 else []
+            mends += ["add --amp"] if self._dtype.itemsize > 2 else []
+            room = f"{size / MIB:,.1f} MiB" if size < GIB else f"{size / GIB:,.1f} GiB"
             raise UserError(
-                f"the tokens of {self.images:,} images in {self.views} views take "
-                f"{size / GIB:.1f} GiB, more than --memory has left, and a file in "
-                f"--out cannot hold them ({error.strerror}); lower --views, or add --amp"
+                f"the tokens of {self.images:,} images in {self.views} view(s) take {room}, more "
+                f"than --memory has left, and a file in {self._directory} cannot hold them "
+                f"({why}); {', or '.join(mends)}"
             ) from error
         return tokens.view(shape)
 
@@ -119,12 +130,19 @@ def crop_tokens(
 ) -> None:
     """Fill a store with the tokens of ``recipe.views`` random crops of each image.
 
-    Crop v of image i is a function of (seed, i, v) alone.
+    Crop v of image i is a function of (seed, i, v) alone, resampled as the images'
+    fixed view is.
 
     Raises:
         UserError: An image cannot be read.
     """
-    crop = LabelledCrop(side, recipe.scale, flip=recipe.flip, channels=encoder.in_channels)
+    crop = LabelledCrop(
+        side,
+        recipe.scale,
+        flip=recipe.flip,
+        channels=encoder.in_channels,
+        interpolation=images.view_settings().get("interpolation", "bilinear"),
+    )
     # One try: another image must not take the place of a labelled one.
     views = _Inputs(LabelledViews(images.dataset, crop, max_tries=1))
     for view in range(recipe.views):
@@ -145,6 +163,8 @@ def tokens_of(
 ) -> Iterator[Tensor]:
     """Yield the float32 ``(B, T, D)`` tokens of views, batch by batch, in their order.
 
+    With ``amp`` they are rounded to what a store keeps, so that every image is seen alike.
+
     Args:
         encoder: Its trunk is a :class:`~msn_mm.models.MaskedViT`.
         views: Gives uint8 ``(C, H, W)``.
@@ -154,7 +174,7 @@ def tokens_of(
     """
     batches = [list(keys[start : start + batch_size]) for start in range(0, len(keys), batch_size)]
     for images in view_loader(views, batches, workers, encoder.device.type == "cuda"):
-        yield encoder.tokens_before_last(images)
+        yield encoder.tokens_before_last(images).to(kept_dtype(encoder)).float()
 
 
 class _Inputs(Dataset):

@@ -48,7 +48,7 @@ class LastBlockTrainer:
     Args:
         trunk: Where each training starts; it stays as it is.
         recipe: What is fixed.
-        amp: Compute in bfloat16 where that is safe.
+        amp: Compute the block in bfloat16 where that is safe.
         pass_batch: Most images of a forward pass; passes add up to a step.
     """
 
@@ -110,6 +110,8 @@ class LastBlockTrainer:
                     self._loss(model, data, part, epoch).div(len(shown)).backward()
                 optimizer.step()
                 step += 1
+        # A finished block may wait for long; its gradients would double its room.
+        model.zero_grad(set_to_none=True)
         return model.eval().requires_grad_(False)
 
     def _loss(
@@ -132,8 +134,7 @@ class LastBlockTrainer:
     ) -> Tensor:
         """Return ``(B, K)`` logits of ``(B, T, D)`` tokens, in full precision."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
-            logits = model(tokens, keys)
-        return logits if logits.dtype == torch.float64 else logits.float()
+            return model(tokens, keys)
 
     @torch.inference_mode()
     def ask(

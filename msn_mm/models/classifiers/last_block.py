@@ -23,7 +23,8 @@ class LastBlockClassifier(nn.Module):
 
     What comes before is no part of it: it reads the tokens that the frozen blocks
     give, :meth:`~msn_mm.models.MaskedViT.tokens_before_last`. The head starts from
-    N(0, 0.01), its bias at 0.
+    N(0, 0.01), its bias at 0. Under autocast the norm and the head keep the precision
+    of their weights.
 
     Args:
         trunk: Where the block and the norm are copied from; it stays as it is.
@@ -68,7 +69,9 @@ class LastBlockClassifier(nn.Module):
             gates = draw_gates([path.rate for path in self._paths], len(tokens), keys, keys.device)
         for path in self._paths:
             path.gate = None if gates is None else gates[path.index]
-        return self.head(self.norm(cls_after(self.block, tokens)))
+        cls = cls_after(self.block, tokens)
+        with torch.autocast(cls.device.type, enabled=False):
+            return self.head(self.norm(cls.to(self.head.weight.dtype)))
 
     def get_layer_depth(self, name: str) -> tuple[int, int]:
         """Return the layer of a parameter and how many there are: the block, then the rest."""

@@ -162,6 +162,17 @@ def test_where_there_is_nothing_to_choose() -> None:
     trainer = LastBlockTrainer(vit(torch.float32), PartialRecipe())
     alone = choose_trial(trainer, data, np.arange(4))
     assert (alone.trial, alone.source, alone.accuracy) == (DEFAULT_TRIAL, "default", {})
+    for rates, lengths, nearest in (
+        ((0.1, 0.01), (5, 2), Trial(0.01, 5)),
+        ((1e-3, 1e-5), (300, 150), Trial(1e-3, 150)),
+        ((1e-2, 1e-4), (50, 200), Trial(1e-4, 50)),  # a tie: the lowest, the shortest
+    ):
+        grid = PartialRecipe(learning_rates=rates, epochs=lengths)
+        assert grid.default_trial == nearest
+        assert grid.settings()["default_trial"] == {"lr": nearest.lr, "epochs": nearest.epochs}
+    few = PartialRecipe(learning_rates=(0.1, 0.01), epochs=(2,))
+    own = choose_trial(LastBlockTrainer(trainer.trunk, few), data, np.arange(4))
+    assert (own.trial, own.source) == (Trial(0.01, 2), "default")
     one = PartialRecipe(learning_rates=(0.5,), epochs=(3, 3))
     given = choose_trial(LastBlockTrainer(trainer.trunk, one), data, np.arange(24))
     assert (given.trial, given.source) == (Trial(0.5, 3), "given")
@@ -173,6 +184,43 @@ def test_a_rate_that_diverges_is_not_chosen() -> None:
     choice = choose_trial(LastBlockTrainer(vit(torch.float32), recipe), data, np.arange(24))
     assert choice.trial == Trial(1e-4, 3)
     assert choice.accuracy[Trial(1e30, 3)] == 0
+
+
+def test_a_grid_that_only_diverges_is_told() -> None:
+    data = problem(24, torch.float32)
+    recipe = PartialRecipe(learning_rates=(1e30, 1e25), epochs=(3,), folds=2)
+    with pytest.raises(UserError, match=r"diverged .*lr 1e.30 x 3 epochs, lr 1e.25.*lower --lrs"):
+        choose_trial(LastBlockTrainer(vit(torch.float32), recipe), data, np.arange(24))
+
+
+def test_a_finished_training_keeps_no_gradients() -> None:
+    data = problem(dtype=torch.float32)
+    trained = LastBlockTrainer(vit(torch.float32), RECIPE).train(data, np.arange(8), Trial(0.01, 1))
+    assert all(weight.grad is None for weight in trained.parameters())
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_half_precision_is_for_the_block_alone(amp: bool) -> None:
+    data = problem(dtype=torch.float32)
+    trainer = LastBlockTrainer(vit(torch.float32), RECIPE, amp=amp)
+    start, seen = trainer.start, set()
+
+    def watched(classes: int) -> nn.Module:
+        model = start(classes)
+        for name in ("block.mlp.fc1", "norm", "head"):
+            model.get_submodule(name).register_forward_hook(
+                lambda *given, name=name: seen.add((name, given[-1].dtype))
+            )
+        return model
+
+    trainer.start = watched  # type: ignore[method-assign,assignment]
+    model = trainer.train(data, np.arange(8), Trial(0.01, 1))
+    half = torch.bfloat16 if amp else torch.float32
+    wanted = {("block.mlp.fc1", half), ("norm", torch.float32), ("head", torch.float32)}
+    assert seen == wanted, "in training"
+    seen.clear()
+    assert trainer.logits(model, data.central.get(0, torch.arange(3))).dtype == torch.float32
+    assert seen == wanted, "in evaluation"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -194,9 +242,23 @@ def test_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to mmap 1 bytes\nException raised from somewhere")
+
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(UserError, match=r"11 images in 3 views take .*--memory.*lower --views"):
+    with pytest.raises(UserError, match=r"11 images in 3 view.* take .*--memory.*lower --views"):
         store(torch.randn(3, 11, 5, 8), tmp_path, most=100)
+    # 4096 images of 5 tokens of 8 float32
+    with pytest.raises(
+        UserError, match=r"take 0\.6 MiB.*; raise --memory, or give an --out"
+    ) as one:
+        store(torch.randn(1, 4096, 5, 8), tmp_path, most=100)
+    assert "--views" not in str(one.value) and "--amp" in str(one.value)
+    monkeypatch.undo()
+    monkeypatch.setattr("torch.from_file", refused)
+    with pytest.raises(UserError, match=r"\(unable to mmap 1 bytes\); raise --memory") as other:
+        store(torch.randn(3, 11, 5, 8).bfloat16(), tmp_path, most=100)
+    assert "\n" not in str(other.value) and "--amp" not in str(other.value)
     assert not list(tmp_path.iterdir())
 
 
