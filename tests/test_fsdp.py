@@ -180,6 +180,7 @@ def assert_same_state(a: Path, b: Path) -> None:
             assert torch.equal(torch.as_tensor(value), torch.as_tensor(states[1][number][name]))
 
 
+@pytest.mark.slow
 def test_checkpoints_with_and_without_shards_load_in_each_other(tmp_path: Path) -> None:
     one, two, copied, back = (tmp_path / name for name in ("one", "two", "copies", "back"))
     alone = run_tiny(str(one), "none", "FullyShardedModel", None)

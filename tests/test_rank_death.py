@@ -51,6 +51,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+@pytest.mark.slow
 def test_with_a_restart_left_the_run_goes_on_by_itself(tmp_path: Path) -> None:
     config = write_config(tmp_path, DIES.format(steps=[5]))
     ended = run([*DIST, config, "2", "--out", "out", "--max-restarts", "1"], tmp_path)

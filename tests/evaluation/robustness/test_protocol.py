@@ -181,6 +181,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(
     imagenet_c: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
