@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -245,13 +246,22 @@ def test_a_torn_line_is_cut_before_the_next(
     assert steps_with_a_loss(Path(runner.log_dir)) == [1, *range(3, 21)]
 
 
+def remove(directory: Path) -> None:
+    """Remove a directory in which TensorBoard's thread may make a file at any moment."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(directory)
+            return
+    raise AssertionError(f"{directory} cannot be removed")
+
+
 def test_a_directory_that_vanishes_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_files, "RETRY_S", 0.0)
     whole = run(digits(), tmp_path / "whole")
     out = tmp_path / "out"
-    runner = run(digits(), out, at({6: lambda _: shutil.rmtree(out)}))
+    runner = run(digits(), out, at({6: lambda _: remove(out)}))
     assert checkpoints(out) == ["epoch_3.pth", "epoch_4.pth", "epoch_5.pth"]
     assert_same(weights(runner), weights(whole))
     assert any("Saving checkpoint at 5 epochs" in line for line in log(runner))
