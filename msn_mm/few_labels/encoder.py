@@ -33,6 +33,10 @@ from msn_mm.utils.checkpoint_files import training_checkpoints
 
 # Largest relative difference between a trunk and its canonical form.
 _TOLERANCE = 1e-4
+_CANNOT_HOLD = (
+    "a classifier's file cannot hold the backbone {kind} as its config reads it; it holds "
+    "type='MaskedViT' and type='PlainResNet', and what a checkpoint without --config is read as"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +171,7 @@ def _of_config(config: Config, checkpoint: str | Path | None, name: str) -> Conv
         converted = convert(raw)
         copy = load_trunk(converted, name)
     except UserError as error:
-        raise UserError(
-            f"a classifier's file cannot hold the backbone {kind} of {name}: {error}"
-        ) from error
+        raise UserError(_CANNOT_HOLD.format(kind=kind)) from error
     converted = dataclasses.replace(
         converted,
         mean=tuple(about["mean"]),
@@ -190,6 +192,4 @@ def _compare(trunk: nn.Module, copy: nn.Module, view: EvalCrop, channels: int, k
         difference = float((wanted - got).abs().max() / wanted.abs().max())
         if difference <= _TOLERANCE:
             return
-    raise UserError(
-        f"a classifier's file cannot hold the backbone {kind}: rebuilt from it, its features differ"
-    )
+    raise UserError(_CANNOT_HOLD.format(kind=kind))

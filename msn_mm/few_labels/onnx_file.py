@@ -16,7 +16,7 @@ from msn_mm.convert.files import new_file
 from msn_mm.convert.onnx_graph import check_exportable, differences, write_graph
 from msn_mm.errors import UserError
 from msn_mm.few_labels.predictor import Predictor
-from msn_mm.models.readout import represent
+from msn_mm.models.readout import can_mask, represent
 
 OUTPUTS = ("probabilities", "features")
 # Largest difference between onnxruntime and torch that a file may have: of
@@ -48,7 +48,9 @@ class PredictorGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 ``(B, C, S, S)`` -> probabilities ``(B, K)``, features ``(B, D)`` of unit norm."""
         pixels = (images.float() * (1 / 255) - self.mean) / self.std
-        rows = represent(self.trunk, pixels)
+        # A ResNet gives its representation itself; looking at how many images there
+        # are, as represent does, would fix their number in the graph.
+        rows = represent(self.trunk, pixels) if can_mask(self.trunk) else self.trunk(pixels)
         rows = functional.normalize(rows - rows.mean(dim=1, keepdim=True), dim=1)
         return (rows @ self.weights).softmax(dim=1), rows
 
