@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_digits
+from helpers import MISTAKES_DRIVER, tiny_digits
 from PIL import Image
 from scipy.stats import beta
 from sklearn.datasets import load_sample_images
@@ -362,28 +362,11 @@ CASES = {
     "": "COMMAND",
 }
 
-DRIVER = """
-import contextlib, io, json, sys
-from msn_mm.__main__ import main
-from msn_mm.utils.cli import run_tool
-told = []
-for words in json.load(sys.stdin):
-    errors, output, status = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
-        try:
-            run_tool(main, words)
-        except SystemExit as end:
-            status = end.code
-    heavy = sorted({"torch", "mmengine", "numpy", "timm", "scipy"} & set(sys.modules))
-    told.append([status, errors.getvalue(), output.getvalue(), heavy])
-print(json.dumps(told))
-"""
-
 
 def test_mistakes_and_help_come_before_anything_heavy_is_loaded(place: Path) -> None:
     helps = [["--help"], *([name, "--help"] for name in find_commands())]
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
+        [sys.executable, "-c", MISTAKES_DRIVER, str(ROOT / "msn_mm" / "__main__.py")],
         input=json.dumps([*(case.split() for case in CASES), *helps]),
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -16,7 +16,7 @@ from msn_mm.evaluation.features import center_and_normalize, check_finite
 from msn_mm.few_labels.encoder import EncoderSource
 from msn_mm.few_labels.estimate import Estimate, estimate
 from msn_mm.few_labels.labels import Labels
-from msn_mm.few_labels.learning import Lambda, Learnt, learn
+from msn_mm.few_labels.learning import Lambda, Learnt, folds_of, learn
 from msn_mm.few_labels.likeness import Likeness
 from msn_mm.few_labels.predictor_file import Content
 from msn_mm.utils.progress import Progress
@@ -90,7 +90,8 @@ def fit(
     assert rows is not None  # one process
     check_finite(rows)
     features, numbers = center_and_normalize(rows), np.array(labels.labels, dtype=np.int64)
-    with Progress(5, "held out" if progress else None, unit="parts") as shown:
+    label = "held out" if progress else None
+    with Progress(folds_of(numbers), label, unit="parts") as shown:
         worth = estimate(features, numbers, lambd, seed, shown.step)
     learnt = learn(features, numbers, lambd, seed)
     content = Content(
