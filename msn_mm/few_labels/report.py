@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 
+from msn_mm.datasets.decode import printable
 from msn_mm.few_labels.calibration import Calibration
 from msn_mm.few_labels.estimate import CONFIDENCE, Estimate, Proportion, labels_needed
 from msn_mm.few_labels.fitting import Fit
@@ -35,7 +36,7 @@ def prediction_report(found: Predictions, unknown_rate: float) -> str:
     counts = Counter(found.labels[found.labels >= 0].tolist())
     flagged = Counter(found.labels[found.unknown].tolist())
     rows = [
-        [name, f"{counts[k]:,}", f"{flagged[k]:,}"]
+        [printable(name), f"{counts[k]:,}", f"{flagged[k]:,}"]
         for k, name in enumerate(found.classes)
         if counts[k]
     ]
@@ -53,7 +54,7 @@ def prediction_report(found: Predictions, unknown_rate: float) -> str:
     if found.errors:
         lines.append(f"{len(found.errors):,} files cannot be read, the first of them:")
         first = list(found.errors.items())[:3]
-        lines += [f"  {found.paths[number]}: {reason}" for number, reason in first]
+        lines += [f"  {printable(found.paths[number])}: {reason}" for number, reason in first]
     return "\n".join(lines)
 
 
@@ -61,11 +62,11 @@ def _table(found: Estimate, classes: tuple[str, ...]) -> str:
     def row(name: str, one: Proportion) -> list[str]:
         low, high = one.interval
         return [
-            name,
+            printable(name),
             str(one.total),
             str(one.right),
             f"{one.share:.0%}",
-            f"{low:.0%} to {high:.0%}",
+            f"{low:.0%} or more" if found.is_low else f"{low:.0%} to {high:.0%}",
             "too few labels to tell" if one.is_vague else "",
         ]
 
@@ -83,8 +84,8 @@ def _sentences(found: Estimate, fitted: Fit) -> list[str]:
     ]
     if found.is_low:
         lines[0] += (
-            f" The classifier written has learnt from all labels and does better: on new images of "
-            f"these kinds, in the same shares, expect at least {low:.0%}. How much more takes five "
+            " The classifier written has learnt from all labels and should do better: on new images "
+            f"of these kinds, in the same shares, expect at least {low:.0%}. How much more takes five "
             "labels in every class to tell."
         )
     else:
@@ -134,7 +135,9 @@ def _on_calibration(found: Calibration | None, share: float) -> str:
 
 
 def _nothing_held_out(single: list[str]) -> str:
-    few = ", ".join(f"'{name}'" for name in single[:3]) + (", ..." if len(single) > 3 else "")
+    few = ", ".join(f"'{printable(name)}'" for name in single[:3]) + (
+        ", ..." if len(single) > 3 else ""
+    )
     have = "has one label" if len(single) == 1 else "have one label each"
     return _wrap(
         f"How accurate this classifier is cannot be told: {few} {have}, so nothing can be held out "

@@ -70,6 +70,7 @@ def test_a_folder_a_class(place: Path) -> None:
         ),
         ("", "it begins with 'nothing'"),
         ("path,label\ngone.png,a\n", r"line 2: no image 'images/gone\.png'; correct the path"),
+        (f"path,label\n{'x' * 300},a\n", "line 2: no image"),
         ("path,label\n,a\n", "line 2: a label 'a' without a path"),
         ("path,label\ndeep/0.png\n", "has no labelled image"),
         ("path,label\ndeep/0.png,a\ndeep/1.png,a\n", "all 2 labelled images .* are 'a'"),
