@@ -84,9 +84,9 @@ def _sentences(found: Estimate, fitted: Fit) -> list[str]:
     ]
     if found.is_low:
         lines[0] += (
-            " The classifier written has learnt from all labels and should do better: on new images "
-            f"of these kinds, in the same shares, expect at least {low:.0%}. How much more takes five "
-            "labels in every class to tell."
+            " The classifier written has learnt from all labels and should do better: on new "
+            f"images of these kinds, in the same shares, expect at least {low:.0%}. How much more "
+            "takes five labels in every class to tell."
         )
     else:
         lines[0] += (
