@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from msn_mm.datasets import EvaluationImages
-from msn_mm.datasets.file_list import FileList
+from msn_mm.datasets import EvaluationImages, FileList
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.features import center_and_normalize, check_finite
 from msn_mm.few_labels.encoder import EncoderSource
