@@ -82,3 +82,17 @@ def test_a_calibration_is_a_function_of_its_seed() -> None:
     assert one == same != other
     own = predicted[np.arange(40), labels]
     assert one.log_loss == pytest.approx(-np.log(own).mean())
+
+
+def test_uncertainty_of_the_error_where_it_is_known() -> None:
+    """All are 60 % sure, so the error is the distance of a binomial share from 0.6."""
+    predicted, labels = np.tile([0.6, 0.4], (50, 1)), np.repeat([0, 1], [36, 14])
+    found = measure_calibration(predicted, labels)
+    assert found.error == pytest.approx(0.12) and found.mean_confidence == pytest.approx(0.6)
+    rng = np.random.default_rng(1)
+
+    def quantiles(share: float, *levels: float) -> np.ndarray:
+        return np.quantile(np.abs(rng.binomial(50, share, 10**5) / 50 - 0.6), levels)
+
+    assert found.by_chance == pytest.approx(quantiles(0.6, 0.95)[0], abs=0.021)
+    assert (found.low, found.high) == pytest.approx(quantiles(0.72, 0.025, 0.975), abs=0.021)
