@@ -172,14 +172,9 @@ def _of_config(config: Config, checkpoint: str | Path | None, name: str) -> Conv
         copy = load_trunk(converted, name)
     except UserError as error:
         raise UserError(_CANNOT_HOLD.format(kind=kind)) from error
-    converted = dataclasses.replace(
-        converted,
-        mean=tuple(about["mean"]),
-        std=tuple(about["std"]),
-    )
-    converted = _encoder_alone(converted)
     _compare(trunk, copy, folder_view(config), encoder.in_channels, kind)
-    return converted
+    mean, std = tuple(about["mean"]), tuple(about["std"])
+    return dataclasses.replace(_encoder_alone(converted), mean=mean, std=std)
 
 
 @torch.no_grad()
