@@ -59,6 +59,7 @@ def test_other_backbones_are_refused(model: dict, line: str) -> None:
         read_encoder(None)
 
 
+@pytest.mark.slow
 def test_a_residual_network_is_exported_for_any_number_of_images(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
