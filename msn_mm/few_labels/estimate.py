@@ -100,7 +100,7 @@ class Estimate:
         """Whether so much is held out each time that the whole classifier does clearly better.
 
         Then the interval's lower end holds and its upper end does not: measured on
-        digits, the truth lies above it in one of five cases at two labels a class.
+        digits, the interval misses the truth in one of five cases at two labels a class.
         """
         return self.folds < MAX_FOLDS
 
