@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.errors import did_you_mean
 from msn_mm.registry import VIEW_OPS
 
@@ -24,7 +25,8 @@ class ViewOp(ABC):
 
     The numbers stay on the host. ``apply`` therefore decides which rows need
     work, and builds its small coefficient tensors, without a wait for the
-    device.
+    device. An operation may have an :attr:`on_host` of its own for a CPU, which
+    changes the pixels as :meth:`apply` does, up to rounding.
 
     Attributes:
         width: How many numbers describe one application (n).
@@ -56,6 +58,10 @@ class ViewOp(ABC):
             float32 (N, C, S, S) in [0, 1].
         """
 
+    on_host: ClassVar[Callable[[HostView, np.ndarray], None] | None] = None
+    """The same on one view of three channels with its numbers (n,), where all views are
+    on a CPU; ``None``: :meth:`apply` does it there as well."""
+
     @abstractmethod
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's own transform of the same distribution, for PIL images."""
@@ -86,17 +92,28 @@ def check_probability(p: float, op: str) -> float:
     return float(p)
 
 
-def rows_where(condition: Tensor, device_of: Tensor) -> Tensor | None:
-    """Return the rows (int64, on the device of ``device_of``) where ``condition`` holds.
+def change_rows(
+    images: Tensor,
+    params: Tensor,
+    active: Tensor,
+    change: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Change the rows that drew an operation and leave the others bit for bit.
 
     Args:
-        condition: bool (N,), on the host.
-        device_of: Tensor whose device the indices are wanted on.
+        images: float32 (N, C, S, S), changed in place.
+        params: (N, ...), numbers of each row, on the host.
+        active: bool (N,), on the host; rows to change.
+        change: Takes M images, which it may change in place, and their numbers
+            (M, ...), on the host; returns the M changed ones.
 
     Returns:
-        (M,) indices, or ``None`` where no row is meant.
+        float32 (N, C, S, S).
     """
-    rows = condition.nonzero().flatten()
-    if rows.numel() == 0:
-        return None
-    return rows.to(device_of.device, non_blocking=True)
+    if not active.any():
+        return images
+    if active.all():  # gathering would be a copy for nothing
+        return change(images, params)
+    rows = active.nonzero().flatten().to(images.device, non_blocking=True)
+    part = change(images.index_select(0, rows), params[active])
+    return images.index_copy_(0, rows, part)

@@ -13,6 +13,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from msn_mm.datasets.view_ops.base import find_op
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 
@@ -36,6 +37,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
     mean: Tensor
     std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True
@@ -47,6 +50,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         # Kept on the scale of the operations, [0, 1].
         self.register_buffer("mean", torch.tensor(mean).view(shape) / 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(shape) / 255, persistent=False)
+        self.register_buffer("scale", 1 / self.std, persistent=False)
+        self.register_buffer("shift", -self.mean / self.std, persistent=False)
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -87,11 +92,11 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         for names in passes.values():
             groups = [inputs[name] for name in names]
             images = _cat([self.cast_data(group["images"]) for group in groups])
-            images = _to_unit(images)
-            for op in groups[0]["params"]:
-                params = _cat([group["params"][op] for group in groups]).cpu()
-                images = find_op(op).apply(images, params)
-            images = self._normalise(images)
+            params = {
+                op: _cat([group["params"][op] for group in groups]).cpu()
+                for op in groups[0]["params"]
+            }
+            images = self._pass(images, params)
             sizes = [len(group["images"]) for group in groups]
             done.update(zip(names, images.split(sizes), strict=True))
         return {
@@ -102,8 +107,30 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             for name, group in inputs.items()
         }
 
+    def _pass(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Apply operations to uint8 images (N, C, S, S) and normalise."""
+        if images.device.type == "cpu" and images.shape[1] == 3 and images.dtype == torch.uint8:
+            on_host = {name: find_op(name).on_host for name in params}
+            if None not in on_host.values():
+                return self._one_by_one(images, params, on_host)
+        images = _to_unit(images)
+        for name, numbers in params.items():
+            images = find_op(name).apply(images, numbers)
+        return self._normalise(images)
+
+    def _one_by_one(self, images: Tensor, params: dict[str, Tensor], ops: dict[str, Any]) -> Tensor:
+        done = torch.empty_like(images, dtype=torch.float32)
+        scale, shift = self.scale.flatten().numpy(), self.shift.flatten().numpy()
+        numbers = [(ops[name], rows.numpy()) for name, rows in params.items()]
+        for row, (image, out) in enumerate(zip(images.numpy(), done.numpy(), strict=True)):
+            view = HostView(image)
+            for on_host, drawn in numbers:
+                on_host(view, drawn[row])
+            view.write(out, scale, shift)
+        return done
+
     def _normalise(self, images: Tensor) -> Tensor:
-        return images.sub_(self.mean).div_(self.std)
+        return torch.addcmul(self.shift, images, self.scale)
 
     def _check(self, images: Tensor, what: str) -> None:
         if images.shape[1] != self.mean.shape[1]:
