@@ -85,6 +85,16 @@ def find_op(name: str) -> type[ViewOp]:
     return op
 
 
+def host_function(op: type[ViewOp]) -> Callable[[HostView, np.ndarray], None] | None:
+    """Return an operation's :attr:`ViewOp.on_host`; not the one of a parent whose ``apply``
+    it overrides.
+    """
+    for kind in op.__mro__:
+        if "on_host" in vars(kind) or "apply" in vars(kind):
+            return op.on_host if "on_host" in vars(kind) else None
+    return None
+
+
 def check_probability(p: float, op: str) -> float:
     """Return ``p`` if it is a probability, else raise ``ValueError``."""
     if not 0.0 <= p <= 1.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -22,8 +22,8 @@ from msn_mm.registry import VIEW_OPS
 _CUT = 3.0
 # Pixels blurred by one product; fewer would be too small a product, more too many zeros.
 _BLOCK = 32
-# A weight that is below the rounding of float32.
-_UNSEEN = 1e-8
+# Standard deviations behind which a weight is lost in the rounding of float32.
+_SEEN = 6.0
 
 
 def kernels(sigma: np.ndarray, half: np.ndarray, reach: int) -> np.ndarray:
@@ -131,11 +131,10 @@ class GaussianBlur(ViewOp):
     def on_host(view: HostView, params: np.ndarray) -> None:
         """Blur one view; see :attr:`ViewOp.on_host`."""
         if params[0] > 0 and view.side > 1:
-            reach = min(int(params[1]), view.side - 1)
-            half = kernels(params[:1], params[1:], reach)[0, :-1]
-            half = half[: max(1, int((half > _UNSEEN).sum()))]
-            kernel = np.concatenate([half[:0:-1], half])
-            view.commute(lambda pixels: _filtered(pixels, kernel))
+            sigma = float(params[0])
+            reach = min(int(params[1]), view.side - 1, math.ceil(_SEEN * sigma))
+            kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
+            view.commute(partial(_filtered, kernel=kernel))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return Pillow's blur of a radius drawn from torch's generator."""

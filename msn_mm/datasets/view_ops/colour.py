@@ -6,6 +6,7 @@ Shapes: N views, C channels, S side, R rows that an operation acts on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -155,10 +156,9 @@ class ColorJitter(ViewOp):
         """Jitter one view; see :attr:`ViewOp.on_host`."""
         for step in params[:4].astype(int).tolist():
             factor = float(params[4 + step])
-            if step == _HUE:
-                if factor:
-                    view.change(lambda pixels: _turn_hue(pixels, factor))
-            elif factor != 1:
+            if step == _HUE and factor != 0:
+                view.change(partial(_turn_hue, turn=factor))
+            elif step != _HUE and factor != 1:
                 view.blend(factor, _other(view, step))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:

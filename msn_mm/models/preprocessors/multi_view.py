@@ -12,7 +12,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from msn_mm.datasets.view_ops.base import find_op
+from msn_mm.datasets.view_ops.base import find_op, host_function
 from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
@@ -22,9 +22,11 @@ from msn_mm.registry import MODELS
 class MultiViewPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device, apply the operations its views drew, normalise.
 
-    Groups of views that share side and operations go through them as one batch.
-    The numbers that the views drew stay on the host, from where the operations
-    plan their work; only pixels and keys move.
+    Groups of views that share side and operations go through them as one batch; on
+    a CPU colour views go through them one by one
+    (:class:`msn_mm.datasets.view_ops.host.HostView`), to the same pixels up to
+    rounding. The numbers that the views drew stay on the host, from where the
+    operations plan their work; only pixels and keys move.
 
     Args:
         mean: C means, on the scale 0-255.
@@ -110,18 +112,18 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     def _pass(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
         """Apply operations to uint8 images (N, C, S, S) and normalise."""
         if images.device.type == "cpu" and images.shape[1] == 3 and images.dtype == torch.uint8:
-            on_host = {name: find_op(name).on_host for name in params}
-            if None not in on_host.values():
-                return self._one_by_one(images, params, on_host)
+            on_host = [host_function(find_op(name)) for name in params]
+            if None not in on_host:
+                return self._one_by_one(images, list(zip(on_host, params.values(), strict=True)))
         images = _to_unit(images)
         for name, numbers in params.items():
             images = find_op(name).apply(images, numbers)
         return self._normalise(images)
 
-    def _one_by_one(self, images: Tensor, params: dict[str, Tensor], ops: dict[str, Any]) -> Tensor:
-        done = torch.empty_like(images, dtype=torch.float32)
+    def _one_by_one(self, images: Tensor, ops: list[tuple[Any, Tensor]]) -> Tensor:
+        done = torch.empty(images.shape)
         scale, shift = self.scale.flatten().numpy(), self.shift.flatten().numpy()
-        numbers = [(ops[name], rows.numpy()) for name, rows in params.items()]
+        numbers = [(on_host, rows.numpy()) for on_host, rows in ops]
         for row, (image, out) in enumerate(zip(images.numpy(), done.numpy(), strict=True)):
             view = HostView(image)
             for on_host, drawn in numbers:
