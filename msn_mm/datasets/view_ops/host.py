@@ -20,11 +20,12 @@ class HostView:
     """A view of three channels, its colours known up to an affine map that waits.
 
     Args:
-        image: uint8 (3, S, S). Levels 0-255 stand for [0, 1].
+        image: uint8 (3, S, S), best with channels last in memory. Levels 0-255 stand
+            for [0, 1].
     """
 
     def __init__(self, image: np.ndarray) -> None:
-        self._pixels = cv2.merge(tuple(image))
+        self._pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         self._affine = np.eye(3, 4) / 255
 
     @property

@@ -143,8 +143,9 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
 
 def _to_unit(images: Tensor) -> Tensor:
-    """Return uint8 images as new float32 ones in [0, 1]."""
-    return images.to(torch.float32, copy=True).mul_(1 / 255)
+    """Return uint8 images as new float32 ones in [0, 1], channels before pixels in memory."""
+    as_float = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return as_float.mul_(1 / 255)
 
 
 def _cat(tensors: list[Tensor]) -> Tensor:
