@@ -6,9 +6,9 @@ Processor time an image on one thread, 2 views of 224 and 10 of 96 pixels, of:
 
 - ``released``: Pillow decodes, then for each view torchvision's RandomResizedCrop,
   flip, ColorJitter (p 0.8), grey (p 0.2), Pillow's Gaussian blur (p 0.5, radius 0.1 to
-  2.0), ToTensor and Normalize, written here for the purpose;
-- ``lightly``: Pillow decodes, then lightly's MSNTransform; only where lightly is
-  installed (``pip install lightly``; better in an environment of its own);
+  2.0), ToTensor and Normalize, written here for the purpose, and torch's collation;
+- ``lightly``: Pillow decodes, then lightly's MSNTransform and torch's collation; only
+  where lightly is installed (``pip install lightly`` into an environment of its own);
 - ``worker``: what a data worker does here: decode, cut, draw, collate;
 - ``device half``: what is left to the model's device (colour, blur, normalisation), on
   the CPU. ``everything``: the two together, to compare with the released transforms;
@@ -39,6 +39,7 @@ import torchvision
 from extraction import write_images
 from PIL import Image, ImageFilter
 from torch import Tensor
+from torch.utils.data import default_collate
 from torchvision import transforms as T
 
 from msn_mm.datasets import SampleKey, multi_view_collate
@@ -101,30 +102,35 @@ class Sides:
             read_image(file)
 
     def released(self) -> None:
-        for file in self.files:
+        def views(file: Path) -> list[Tensor]:
             image = pil_image(file)
-            for _ in range(2):
-                self.large(image)
-            for _ in range(10):
-                self.small(image)
+            return [view(image) for view in (self.large,) * 2 + (self.small,) * 10]
+
+        self._batches(views, default_collate)
 
     def lightly(self) -> None:
         from lightly.transforms import MSNTransform
 
         transform = MSNTransform()
-        for file in self.files:
-            transform(pil_image(file))
+        self._batches(lambda file: transform(pil_image(file)), default_collate)
 
     def worker(self) -> None:
         self.turn += 1
-        samples = []
-        for index, file in enumerate(self.files):
-            views = self.cut({"img_path": file, "key": SampleKey(index, 0, self.turn)})
-            data = {"index": index, "unreadable": []}
-            samples.append({"inputs": views, "data_samples": data})
-        self.batches = [
-            multi_view_collate(samples[at : at + self.batch])
-            for at in range(0, len(samples), self.batch)
+        index = {file: i for i, file in enumerate(self.files)}
+
+        def sample(file: Path) -> dict[str, Any]:
+            key = SampleKey(index[file], 0, self.turn)
+            views = self.cut({"img_path": file, "key": key})
+            return {"inputs": views, "data_samples": {"index": int(key), "unreadable": []}}
+
+        self.batches = self._batches(sample, multi_view_collate)
+
+    def _batches(
+        self, sample: Callable[[Path], Any], collate: Callable[[list[Any]], Any]
+    ) -> list[Any]:
+        return [
+            collate([sample(file) for file in self.files[at : at + self.batch]])
+            for at in range(0, len(self.files), self.batch)
         ]
 
     def device_half(self) -> None:
@@ -157,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="folder of images instead of the crops")
     parser.add_argument("--count", type=int, default=64, help="images of one turn")
-    parser.add_argument("--batch", type=int, default=32, help="images of one batch")
+    parser.add_argument("--batch", type=int, default=16, help="images of one batch")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args()
