@@ -21,6 +21,7 @@ from msn_mm.registry import VIEW_OPS
 
 # Luma of ITU-R BT.601, rounded as torchvision rounds it.
 _LUMA = (0.2989, 0.587, 0.114)
+_LUMA_ROW = np.array(_LUMA)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 # Keeps a quotient finite where there is no colour to divide by.
 _TINY = 1e-12
@@ -223,11 +224,11 @@ def _plan(params: np.ndarray, has_colour: bool) -> tuple[np.ndarray, np.ndarray]
     return np.stack([more, *shares]).astype(np.float32), np.ascontiguousarray(factors[:, _HUE])
 
 
-def _other(view: HostView, step: int) -> np.ndarray:
+def _other(view: HostView, step: int) -> np.ndarray | float:
     """What a step blends a view with, as a function of its stored pixels."""
-    luma = np.array(_LUMA) @ view.affine
     if step == _BRIGHTNESS:
-        return np.zeros(4)
+        return 0.0
+    luma = _LUMA_ROW @ view.affine
     return luma if step == _SATURATION else np.array([0.0, 0.0, 0.0, view.mean_of(luma)])
 
 

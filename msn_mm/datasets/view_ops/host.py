@@ -15,6 +15,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+# Never changed in place.
+_IDENTITY = np.eye(3, 4)
+_UNIT = _IDENTITY / 255
+
 
 class HostView:
     """A view of three channels, its colours known up to an affine map that waits.
@@ -26,7 +30,7 @@ class HostView:
 
     def __init__(self, image: np.ndarray) -> None:
         self._pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-        self._affine = np.eye(3, 4) / 255
+        self._affine = _UNIT
 
     @property
     def side(self) -> int:
@@ -42,12 +46,12 @@ class HostView:
         """Return the mean over all pixels of an affine function (4,) of the stored ones."""
         return float(functional @ (*cv2.mean(self._pixels)[:3], 1.0))
 
-    def blend(self, factor: float, other: np.ndarray) -> None:
+    def blend(self, factor: float, other: np.ndarray | float) -> None:
         """Take ``factor * x + (1 - factor) * other``, clamped where that can leave [0, 1].
 
         Args:
             factor: 0 or more.
-            other: (4,) or (3, 4), an affine function of the stored pixels in [0, 1].
+            other: (4,), an affine function of the stored pixels in [0, 1]; 0 is black.
         """
         self._affine = factor * self._affine + (1 - factor) * other
         if factor > 1:
@@ -72,5 +76,5 @@ class HostView:
         """Apply the map that waits."""
         pixels = self._pixels.astype(np.float32, copy=False)
         self._pixels = cv2.transform(pixels, self._affine.astype(np.float32))
-        self._affine = np.eye(3, 4)
+        self._affine = _IDENTITY
         return self._pixels
