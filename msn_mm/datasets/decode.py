@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from msn_mm.errors import UserError
@@ -168,8 +168,8 @@ def _plain_jpeg(image: Image.Image, channels: int) -> np.ndarray | None:
     # What becomes of other colours, and of colour that is to be grey, Pillow decides.
     if image.mode != "L" and (image.mode != "RGB" or channels != 3):
         return None
+    assert isinstance(image, ImageFile.ImageFile) and image.fp is not None  # load() closes it
     file = image.fp
-    assert file is not None  # it is closed by load() alone
     begin = file.tell()
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)

@@ -25,7 +25,7 @@ class ViewOp(ABC):
 
     The numbers stay on the host. ``apply`` therefore decides which rows need
     work, and builds its small coefficient tensors, without a wait for the
-    device. An operation may have an :attr:`on_host` of its own for a CPU, which
+    device. An operation may have an :meth:`on_host` of its own for a CPU, which
     changes the pixels as :meth:`apply` does, up to rounding.
 
     Attributes:
@@ -58,9 +58,17 @@ class ViewOp(ABC):
             float32 (N, C, S, S) in [0, 1].
         """
 
-    on_host: ClassVar[Callable[[HostView, np.ndarray], None] | None] = None
-    """The same on one view of three channels with its numbers (n,), where all views are
-    on a CPU; ``None``: :meth:`apply` does it there as well."""
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Do the same to one view of three channels, where all views are on a CPU.
+
+        Optional: without it :meth:`apply` does it there as well.
+
+        Args:
+            view: Changed in place.
+            params: float32 (n,).
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def reference(self) -> Callable[[Image.Image], Image.Image]:
@@ -86,7 +94,7 @@ def find_op(name: str) -> type[ViewOp]:
 
 
 def host_function(op: type[ViewOp]) -> Callable[[HostView, np.ndarray], None] | None:
-    """Return an operation's :attr:`ViewOp.on_host`; not the one of a parent whose ``apply``
+    """Return an operation's :meth:`ViewOp.on_host`; not the one of a parent whose ``apply``
     it overrides.
     """
     for kind in op.__mro__:

@@ -129,7 +129,7 @@ class GaussianBlur(ViewOp):
 
     @staticmethod
     def on_host(view: HostView, params: np.ndarray) -> None:
-        """Blur one view; see :attr:`ViewOp.on_host`."""
+        """Blur one view; see :meth:`ViewOp.on_host`."""
         if params[0] > 0 and view.side > 1:
             sigma = float(params[0])
             reach = min(int(params[1]), view.side - 1, math.ceil(_SEEN * sigma))

@@ -154,7 +154,7 @@ class ColorJitter(ViewOp):
 
     @staticmethod
     def on_host(view: HostView, params: np.ndarray) -> None:
-        """Jitter one view; see :attr:`ViewOp.on_host`."""
+        """Jitter one view; see :meth:`ViewOp.on_host`."""
         for step in params[:4].astype(int).tolist():
             factor = float(params[4 + step])
             if step == _HUE and factor != 0:
@@ -178,7 +178,7 @@ def _jitter(images: Tensor, params: Tensor) -> Tensor:
     """
     has_colour = _has_colour(images)
     steps, turn = _plan(params.numpy(), has_colour)
-    needed = steps.any(2)
+    needed = np.asarray(steps.any(2))
     clamped = (steps[0] > 0).any(1)
     on_device = torch.from_numpy(steps).to(images.device, non_blocking=True)
     # One number an image, (6, R, 1, 1, 1).
@@ -215,7 +215,7 @@ def _plan(params: np.ndarray, has_colour: bool) -> tuple[np.ndarray, np.ndarray]
     """
     order, factors = params[:, :4].astype(np.int64), params[:, 4:]
     if not has_colour:
-        factors = np.where([False, False, True, True], np.float32([1, 1, 1, 0]), factors)
+        factors = np.where([False, False, True, True], np.array([1, 1, 1, 0], np.float32), factors)
     more = np.where(order == _HUE, 0, np.take_along_axis(factors, order, 1) - 1)
     is_before = np.arange(4) < (order == _HUE).argmax(1)[:, None]
     more = np.hstack([(more * is_before)[:, :3], (more * ~is_before)[:, 1:]]).T
@@ -234,8 +234,8 @@ def _other(view: HostView, step: int) -> np.ndarray | float:
 
 def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
     """Turn the hue of float32 (S, S, 3) by part of a turn; OpenCV counts in degrees, upwards."""
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] += np.float32(360 * (turn % 1))
+    hsv = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), dtype=np.float32)
+    hsv[..., 0] += 360 * (turn % 1)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
@@ -267,7 +267,7 @@ class Grayscale(ViewOp):
 
     @staticmethod
     def on_host(view: HostView, params: np.ndarray) -> None:
-        """Turn one view grey; see :attr:`ViewOp.on_host`."""
+        """Turn one view grey; see :meth:`ViewOp.on_host`."""
         if params[0] > 0.5:
             view.blend(0.0, _other(view, _SATURATION))
 

@@ -69,7 +69,7 @@ class HorizontalFlip(ViewOp):
 
     @staticmethod
     def on_host(view: HostView, params: np.ndarray) -> None:
-        """Mirror one view; see :attr:`ViewOp.on_host`."""
+        """Mirror one view; see :meth:`ViewOp.on_host`."""
         if params[0] > 0.5:
             view.commute(lambda pixels: cv2.flip(pixels, 1))
 

@@ -53,7 +53,7 @@ class Solarize(ViewOp):
 
     @staticmethod
     def on_host(view: HostView, params: np.ndarray) -> None:
-        """Solarise one view; see :attr:`ViewOp.on_host`."""
+        """Solarise one view; see :meth:`ViewOp.on_host`."""
         threshold = params[0]
         if threshold < _OFF:
             view.change(lambda pixels: np.where(pixels >= threshold, 1 - pixels, pixels))
