@@ -36,8 +36,8 @@ from msn_mm.evaluation.folder_images import folder_images
 SIZE = (500, 375)
 
 
-def write_images(folder: Path, count: int) -> None:
-    """Write random crops of two photographs."""
+def write_images(folder: Path, count: int, quality: int = 90) -> None:
+    """Write random crops of two photographs as JPEG."""
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]
     rng = np.random.default_rng(0)
     for i in range(count):
@@ -46,7 +46,7 @@ def write_images(folder: Path, count: int) -> None:
             int(rng.integers(0, side - cut + 1)) for side, cut in zip(photo.size, SIZE, strict=True)
         )
         crop = photo.crop((left, top, left + SIZE[0], top + SIZE[1]))
-        crop.save(folder / f"{i:05d}.jpg", quality=90)
+        crop.save(folder / f"{i:05d}.jpg", quality=quality)
 
 
 def core_seconds() -> float:

@@ -28,7 +28,7 @@ def multi_view_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name, group in samples[0]["inputs"].items():
         groups = [sample["inputs"][name] for sample in samples]
         inputs[name] = {
-            "images": _view_major([g["images"] for g in groups]),
+            "images": _images([g["images"] for g in groups]),
             "key": _view_major([g["key"] for g in groups]),
             "params": {
                 op: _view_major([g["params"][op] for g in groups]) for op in group["params"]
@@ -42,6 +42,14 @@ def multi_view_collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "unreadable": [bad for d in data for bad in d["unreadable"]],
         },
     }
+
+
+def _images(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Stack images (V, C, S, S) and leave their channels where they lie in memory."""
+    last = [array.transpose(0, 2, 3, 1) for array in arrays]
+    if last[0].flags.c_contiguous:
+        return _view_major(last).permute(0, 3, 1, 2)
+    return _view_major(arrays)
 
 
 def _view_major(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_images
 
 from msn_mm.datasets import UnreadableImageError, decode
 from msn_mm.datasets.decode import as_pixels, read_image
@@ -236,3 +238,49 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     for name in ("pipe.jpg", "folder.jpg", "/dev/null"):
         with pytest.raises(UnreadableImageError, match="not a regular file"):
             read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"quality": 20}, {"subsampling": 0}, {"subsampling": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 3), ("L", 1), ("RGB", 1)])
+def test_jpegs_have_the_pixels_that_pillow_reads(
+    tmp_path: Path, mode: str, channels: int, options: dict[str, object]
+) -> None:
+    photo = Image.fromarray(load_sample_images().images[0][:99, :157]).convert(mode)
+    photo.save(tmp_path / "a.jpg", **options)
+    with Image.open(tmp_path / "a.jpg") as image:
+        want = decode.to_array(image.convert("RGB" if channels == 3 else "L"))
+    got = read_image(tmp_path / "a.jpg", channels)
+    assert got.flags.writeable and got.flags.c_contiguous
+    np.testing.assert_array_equal(got, want)
+
+
+def test_torchvision_decodes_and_pillow_where_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(noise(64, 96)).save(tmp_path / "a.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:-2])
+    Image.fromarray(noise(64, 96)).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    asked, decode_jpeg = [], decode.decode_jpeg
+
+    def spy(data: torch.Tensor, mode: object) -> torch.Tensor:
+        asked.append(len(data))
+        return decode_jpeg(data, mode=mode)
+
+    monkeypatch.setattr(decode, "decode_jpeg", spy)
+    want = read_image(tmp_path / "a.jpg")
+    assert asked == [(tmp_path / "a.jpg").stat().st_size]
+    read_image(tmp_path / "cmyk.jpg")
+    assert len(asked) == 1
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        read_image(tmp_path / "cut.jpg")
+    assert len(asked) == 2
+
+    def without_jpeg(data: torch.Tensor, mode: object) -> torch.Tensor:
+        raise RuntimeError("decode_jpeg: torchvision not compiled with libjpeg support")
+
+    monkeypatch.setattr(decode, "decode_jpeg", without_jpeg)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), want)

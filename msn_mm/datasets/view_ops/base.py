@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.errors import did_you_mean
 from msn_mm.registry import VIEW_OPS
 
@@ -24,7 +25,8 @@ class ViewOp(ABC):
 
     The numbers stay on the host. ``apply`` therefore decides which rows need
     work, and builds its small coefficient tensors, without a wait for the
-    device.
+    device. An operation may have an :meth:`on_host` of its own for a CPU, which
+    changes the pixels as :meth:`apply` does, up to rounding.
 
     Attributes:
         width: How many numbers describe one application (n).
@@ -56,6 +58,18 @@ class ViewOp(ABC):
             float32 (N, C, S, S) in [0, 1].
         """
 
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Do the same to one view of three channels, where all views are on a CPU.
+
+        Optional: without it :meth:`apply` does it there as well.
+
+        Args:
+            view: Changed in place.
+            params: float32 (n,).
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's own transform of the same distribution, for PIL images."""
@@ -79,6 +93,16 @@ def find_op(name: str) -> type[ViewOp]:
     return op
 
 
+def host_function(op: type[ViewOp]) -> Callable[[HostView, np.ndarray], None] | None:
+    """Return an operation's :meth:`ViewOp.on_host`; not the one of a parent whose ``apply``
+    it overrides.
+    """
+    for kind in op.__mro__:
+        if "on_host" in vars(kind) or "apply" in vars(kind):
+            return op.on_host if "on_host" in vars(kind) else None
+    return None
+
+
 def check_probability(p: float, op: str) -> float:
     """Return ``p`` if it is a probability, else raise ``ValueError``."""
     if not 0.0 <= p <= 1.0:
@@ -86,17 +110,28 @@ def check_probability(p: float, op: str) -> float:
     return float(p)
 
 
-def rows_where(condition: Tensor, device_of: Tensor) -> Tensor | None:
-    """Return the rows (int64, on the device of ``device_of``) where ``condition`` holds.
+def change_rows(
+    images: Tensor,
+    params: Tensor,
+    active: Tensor,
+    change: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Change the rows that drew an operation and leave the others bit for bit.
 
     Args:
-        condition: bool (N,), on the host.
-        device_of: Tensor whose device the indices are wanted on.
+        images: float32 (N, C, S, S), changed in place.
+        params: (N, ...), numbers of each row, on the host.
+        active: bool (N,), on the host; rows to change.
+        change: Takes M images, which it may change in place, and their numbers
+            (M, ...), on the host; returns the M changed ones.
 
     Returns:
-        (M,) indices, or ``None`` where no row is meant.
+        float32 (N, C, S, S).
     """
-    rows = condition.nonzero().flatten()
-    if rows.numel() == 0:
-        return None
-    return rows.to(device_of.device, non_blocking=True)
+    if not active.any():
+        return images
+    if active.all():  # gathering would be a copy for nothing
+        return change(images, params)
+    rows = active.nonzero().flatten().to(images.device, non_blocking=True)
+    part = change(images.index_select(0, rows), params[active])
+    return images.index_copy_(0, rows, part)

@@ -4,51 +4,87 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torchvision.transforms import v2
 
-from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.datasets.view_ops.base import ViewOp, change_rows, check_probability
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.registry import VIEW_OPS
 
 # The kernel is cut at so many standard deviations of the widest blur in range.
 _CUT = 3.0
+# Pixels blurred by one product; fewer would be too small a product, more too many zeros.
+_BLOCK = 32
+# Standard deviations behind which a weight is lost in the rounding of float32.
+_SEEN = 6.0
 
 
-def blur_matrices(sigma: Tensor, half: Tensor, reach: int, side: int) -> Tensor:
-    """Return the matrices that blur along one axis, borders reflected.
-
-    A blurred line is ``matrix @ line``. As a matrix the reflection costs
-    nothing, and a batch with a sigma for each image is one product.
+def kernels(sigma: np.ndarray, half: np.ndarray, reach: int) -> np.ndarray:
+    """Return one half of each Gaussian kernel.
 
     Args:
-        sigma: (R,) standard deviation in pixels, positive.
-        half: (R,) taps on each side of the centre.
-        reach: Largest number of taps on a side that is looked at, below ``side``.
-        side: S, length of the line in pixels.
+        sigma: float32 (R,) standard deviation in pixels, positive.
+        half: float32 (R,) taps on each side of the centre.
+        reach: Largest number of taps on a side that is looked at.
 
     Returns:
-        float32 (R, S, S), on the device of ``sigma``; each row sums to 1.
+        float32 (R, reach + 2): the weights of the centre and of the pixels 1 ... reach
+        away, then 0 for those further away. Both halves sum to 1.
     """
-    taps = torch.arange(reach + 2, dtype=torch.float32, device=sigma.device)
-    weights = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2) * (taps <= half[:, None])
+    taps = np.arange(reach + 2, dtype=np.float32)
+    weights = np.exp(-0.5 * (taps / sigma[:, None]) ** 2) * (taps <= half[:, None])
     weights[:, -1] = 0.0
-    weights /= 2 * weights.sum(1, keepdim=True) - weights[:, :1]
-    # Pixel j is met at its own place, at -j and at 2 (S - 1) - j; the last
-    # column of the weights, zero, stands for all that is too far away. The edge
-    # pixels are their own reflection and count once.
-    source = torch.arange(side, device=sigma.device)
-    to = source[:, None]
-    left = torch.where(source > 0, to + source, side + reach)
-    right = torch.where(source < side - 1, 2 * (side - 1) - source - to, side + reach)
-    far = [d.clamp(max=reach + 1).flatten() for d in ((to - source).abs(), left, right)]
-    matrices = weights.index_select(1, far[0])
-    for distance in far[1:]:
-        matrices += weights.index_select(1, distance)
-    return matrices.view(-1, side, side)
+    return weights / (2 * weights.sum(1, keepdims=True) - weights[:, :1])
+
+
+@lru_cache(maxsize=16)
+def _distances(reach: int, device: torch.device) -> Tensor:
+    """How far each pixel of a piece is from each one blurred, at most reach + 1, flat."""
+    source = torch.arange(_BLOCK + 2 * reach, device=device)
+    distance = source - reach - source[:_BLOCK, None]
+    return distance.abs_().clamp_(max=reach + 1).flatten()
+
+
+def blur(images: Tensor, weights: Tensor) -> Tensor:
+    """Blur along rows and columns, borders reflected.
+
+    Some pixels of all lines at a time are one small matrix product for the whole
+    batch: a sigma for each image costs nothing, and few of the products are with
+    zero, as most are in a matrix over whole lines.
+
+    Args:
+        images: float32 (R, C, S, S).
+        weights: float32 (R, reach + 2) on their device, from :func:`kernels`;
+            reach below S.
+
+    Returns:
+        float32 (R, C, S, S).
+    """
+    rows, channels, side, _ = images.shape
+    reach = weights.shape[1] - 2
+    # (R, block, block + 2 reach): what a block takes from the piece around it.
+    bands = weights.index_select(1, _distances(reach, images.device)).view(rows, _BLOCK, -1)
+    spans = [(at, min(at + _BLOCK, side)) for at in range(0, side, _BLOCK)]
+    wide = side + 2 * reach
+    padded = F.pad(images, (reach,) * 4, mode="reflect").view(rows * channels, wide, wide)
+    across = images.new_empty(rows * channels, side, wide)
+    of_channel = bands.repeat_interleave(channels, 0, output_size=rows * channels)
+    for at, end in spans:
+        band = of_channel[:, : end - at, : end - at + 2 * reach]
+        torch.bmm(band, padded[:, at : end + 2 * reach], out=across[:, at:end])
+    across = across.view(rows, channels * side, wide)
+    out = images.new_empty(rows, channels * side, side)
+    for at, end in spans:
+        band = bands.mT[:, : end - at + 2 * reach, : end - at]
+        torch.bmm(across[..., at : end + 2 * reach], band, out=out[..., at:end])
+    return out.view_as(images)
 
 
 @VIEW_OPS.register_module()
@@ -87,21 +123,35 @@ class GaussianBlur(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Blur the rows that drew it; see :meth:`ViewOp.apply`."""
-        side = images.shape[-1]
-        active = params[:, 0] > 0
-        rows = rows_where(active, images)
-        if rows is None or side < 2:
+        if images.shape[-1] < 2:
             return images
-        # The longest kernel is read on the host, the matrices are built on the device.
-        reach = min(int(params[:, 1].max()), side - 1)
-        sigma, half = params[active].to(images.device, non_blocking=True).unbind(1)
-        matrices = blur_matrices(sigma, half, reach, side).unsqueeze(1)
-        part = matrices @ images.index_select(0, rows) @ matrices.mT
-        return images.index_copy_(0, rows, part)
+        return change_rows(images, params, params[:, 0] > 0, _blur_rows)
+
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Blur one view; see :meth:`ViewOp.on_host`."""
+        if params[0] > 0 and view.side > 1:
+            sigma = float(params[0])
+            reach = min(int(params[1]), view.side - 1, math.ceil(_SEEN * sigma))
+            kernel = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
+            view.commute(partial(_filtered, kernel=kernel))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return Pillow's blur of a radius drawn from torch's generator."""
         return v2.RandomApply([_PillowBlur(self.low, self.high)], p=self.p)
+
+
+def _blur_rows(images: Tensor, params: Tensor) -> Tensor:
+    sigma, half = params.numpy().T
+    # Reflected borders reach as far as the other side.
+    reach = min(int(half.max()), images.shape[-1] - 1)
+    weights = torch.from_numpy(kernels(sigma, half, reach))
+    return blur(images, weights.to(images.device, non_blocking=True))
+
+
+def _filtered(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    border = cv2.BORDER_REFLECT_101
+    return cv2.sepFilter2D(pixels, cv2.CV_32F, kernel, kernel, borderType=border)
 
 
 class _PillowBlur(torch.nn.Module):

@@ -6,19 +6,25 @@ Shapes: N views, C channels, S side, R rows that an operation acts on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.datasets.view_ops.base import ViewOp, change_rows, check_probability
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.registry import VIEW_OPS
 
 # Luma of ITU-R BT.601, rounded as torchvision rounds it.
 _LUMA = (0.2989, 0.587, 0.114)
+_LUMA_ROW = np.array(_LUMA)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+# Keeps a quotient finite where there is no colour to divide by.
+_TINY = 1e-12
 
 
 def grey(images: Tensor) -> Tensor:
@@ -27,20 +33,30 @@ def grey(images: Tensor) -> Tensor:
     Raises:
         ValueError: For any other number of channels.
     """
-    if images.shape[1] == 1:
+    if not _has_colour(images):
         return images
-    if images.shape[1] != 3:
-        raise ValueError(
-            f"colour operations know 1 or 3 channels, got images of {images.shape[1]}; "
-            "take ColorJitter and Grayscale out of the views"
-        )
     red, green, blue = images.unbind(1)
     luma = red * _LUMA[0]
     return luma.add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2]).unsqueeze(1)
 
 
+def _has_colour(images: Tensor) -> bool:
+    if images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"colour operations know 1 or 3 channels, got images of {images.shape[1]}; "
+            "take ColorJitter and Grayscale out of the views"
+        )
+    return images.shape[1] == 3
+
+
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of every image through HSV space.
+
+    Exact, and without a mask: with the largest channel M, the smallest m and the
+    chroma M - m, the distance of a hue from red on the colour circle is
+    (M - 2m - R + G + B) / chroma sixths of a turn, on green's side where G > B.
+    A channel lies the chroma below M where the hue is two sixths or more from the
+    channel's own colour, at M within one sixth, and falls evenly in between.
 
     Args:
         images: float32 (R, 3, S, S) in [0, 1].
@@ -50,23 +66,22 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
         float32 (R, 3, S, S).
     """
     red, green, blue = images.unbind(1)
-    top = images.amax(1)
-    chroma = top - images.amin(1)
-    safe = torch.where(chroma > 0, chroma, 1.0)
-    # Hue in sixths of a turn: which channel is on top, and what lies below it.
-    sixth = torch.where(
-        top == red,
-        (green - blue) / safe,
-        torch.where(top == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
-    )
-    sixth = sixth + 6.0 * shift[:, None, None]
-    # A channel falls from the top by the chroma along a trapezium of the hue
-    # distance to it; the offsets 5, 3, 1 are red, green and blue. Counted on the
-    # device: a list copied there would wait for it.
-    offsets = 5 - 2 * torch.arange(3, device=images.device).view(1, 3, 1, 1)
-    place = torch.remainder(offsets + sixth.unsqueeze(1), 6.0)
-    fall = torch.minimum(place, 4.0 - place).clamp_(0.0, 1.0)
-    return top.unsqueeze(1) - chroma.unsqueeze(1) * fall
+    low = torch.minimum(red, green)
+    torch.minimum(low, blue, out=low)
+    chroma = torch.maximum(red, green)
+    torch.maximum(chroma, blue, out=chroma).sub_(low)
+    # One chroma below the smallest channel: what the fall is counted up from.
+    base = low.sub_(chroma)
+    hue = (red + green).add_(blue).sub_(base).sub_(red, alpha=2)
+    torch.copysign(hue, green - blue, out=hue).div_(chroma + _TINY)
+    # Distance to red, green and blue, which lie at 0, 2 and 4 sixths; counted on
+    # the device: a list copied there would wait for it.
+    own = 2 * torch.arange(3, device=images.device)
+    turn = torch.remainder(6 * shift[:, None] - own + 3, 6) - 3
+    far = hue.unsqueeze(1) + turn[..., None, None]
+    # |far| beyond half a turn is nearer the other way round: 3 - ||far| - 3|.
+    far.abs_().sub_(3).abs_().clamp_(1, 2)
+    return torch.addcmul(base.unsqueeze(1), chroma.unsqueeze(1), far, out=far)
 
 
 def _span(value: float | Sequence[float], name: str, centre: float, bound: float) -> list[float]:
@@ -134,20 +149,18 @@ class ColorJitter(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Jitter the rows whose factors are not all neutral; see :meth:`ViewOp.apply`."""
-        order = params[:, :4].round().to(torch.int64)
-        factors = params[:, 4:]
         neutral = torch.tensor([1.0, 1.0, 1.0, 0.0])
-        active = (factors != neutral).any(1)
-        rows = rows_where(active, images)
-        if rows is None:
-            return images
-        order, factors = order[active], factors[active]
-        # Gathering is a copy of its own; skip it where all rows take part.
-        whole = bool(active.all())
-        part = images if whole else images.index_select(0, rows)
-        for step in range(4):
-            part = _jitter_step(part, order[:, step], factors)
-        return part if whole else images.index_copy_(0, rows, part)
+        return change_rows(images, params, (params[:, 4:] != neutral).any(1), _jitter)
+
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Jitter one view; see :meth:`ViewOp.on_host`."""
+        for step in params[:4].astype(int).tolist():
+            factor = float(params[4 + step])
+            if step == _HUE and factor != 0:
+                view.change(partial(_turn_hue, turn=factor))
+            elif step != _HUE and factor != 1:
+                view.blend(factor, _other(view, step))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's jitter, applied with probability p."""
@@ -157,36 +170,73 @@ class ColorJitter(ViewOp):
         return v2.RandomApply([jitter], p=self.p)
 
 
-def _jitter_step(images: Tensor, which: Tensor, factors: Tensor) -> Tensor:
-    """Apply to each image (R, C, S, S) its own adjustment ``which`` (R,) of the four.
+def _jitter(images: Tensor, params: Tensor) -> Tensor:
+    """Jitter images (R, C, S, S), in place where that is possible.
 
-    Brightness, contrast and saturation are one blend, ``f * x + (1 - f) * other``,
-    with black, the mean luma, or the luma of the pixel as the other; rows whose
-    turn it is for hue blend with f = 1, that is, not at all.
+    Hue is turned once for all rows: each makes the steps that it drew before hue,
+    then hue, then the others.
     """
-    factor = factors.gather(1, which[:, None]).squeeze(1)
-    is_hue = which == _HUE
-    factor = torch.where(is_hue, torch.ones_like(factor), factor)
-    coefficients = torch.stack(
-        [
-            factor,
-            (1 - factor) * (which == _SATURATION),
-            (1 - factor) * (which == _CONTRAST),
-        ]
-    ).to(images.device, non_blocking=True)[..., None, None, None]
-    luma = grey(images)
-    mean = luma.mean((1, 2, 3), keepdim=True)
-    other = torch.addcmul(coefficients[2] * mean, luma, coefficients[1])
-    images = torch.addcmul(other, images, coefficients[0]).clamp_(0.0, 1.0)
-    if images.shape[1] == 1:
-        return images
-    turning = is_hue & (factors[:, _HUE] != 0)
-    rows = rows_where(turning, images)
-    if rows is not None:
-        shift = factors[turning, _HUE].to(images.device, non_blocking=True)
-        turned = shift_hue(images.index_select(0, rows), shift)
-        images.index_copy_(0, rows, turned)
+    has_colour = _has_colour(images)
+    steps, turn = _plan(params.numpy(), has_colour)
+    needed = np.asarray(steps.any(2))
+    clamped = (steps[0] > 0).any(1)
+    on_device = torch.from_numpy(steps).to(images.device, non_blocking=True)
+    # One number an image, (6, R, 1, 1, 1).
+    more, of_luma, of_mean = on_device[..., None, None, None].unbind()
+    for step in range(6):
+        if step == 3 and turn.any():
+            images = shift_hue(images, torch.from_numpy(turn).to(images.device, non_blocking=True))
+        if not needed[0, step]:
+            continue
+        # Both others are those of the image as it was before the step.
+        luma = grey(images) if needed[1, step] else None
+        mean = grey(images.mean((2, 3), keepdim=True)) if needed[2, step] else None
+        images.mul_(1 + more[step])
+        if luma is not None:
+            images.addcmul_(of_luma[step], luma)
+        if mean is not None:
+            images.add_(of_mean[step] * mean)
+        if clamped[step]:
+            images.clamp_(0, 1)
     return images
+
+
+def _plan(params: np.ndarray, has_colour: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Lay out the steps of R images so that all turn their hue at one time.
+
+    Brightness, contrast and saturation blend an image with black, its mean luma or
+    the luma of each pixel: ``f * x + (1 - f) * other``. A factor f above 1 can leave
+    [0, 1].
+
+    Returns:
+        float32 (3, 6, R): for three steps before hue and three after it f - 1 and
+        the shares 1 - f of the pixel's luma and of the mean luma, 0 where an image
+        has no such step; and (R,), the turn of the hue.
+    """
+    order, factors = params[:, :4].astype(np.int64), params[:, 4:]
+    if not has_colour:
+        factors = np.where([False, False, True, True], np.array([1, 1, 1, 0], np.float32), factors)
+    more = np.where(order == _HUE, 0, np.take_along_axis(factors, order, 1) - 1)
+    is_before = np.arange(4) < (order == _HUE).argmax(1)[:, None]
+    more = np.hstack([(more * is_before)[:, :3], (more * ~is_before)[:, 1:]]).T
+    which = np.hstack([order[:, :3], order[:, 1:]]).T
+    shares = [-more * (which == kind) for kind in (_SATURATION, _CONTRAST)]
+    return np.stack([more, *shares]).astype(np.float32), np.ascontiguousarray(factors[:, _HUE])
+
+
+def _other(view: HostView, step: int) -> np.ndarray | float:
+    """What a step blends a view with, as a function of its stored pixels."""
+    if step == _BRIGHTNESS:
+        return 0.0
+    luma = _LUMA_ROW @ view.affine
+    return luma if step == _SATURATION else np.array([0.0, 0.0, 0.0, view.mean_of(luma)])
+
+
+def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
+    """Turn the hue of float32 (S, S, 3) by part of a turn; OpenCV counts in degrees, upwards."""
+    hsv = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), dtype=np.float32)
+    hsv[..., 0] += 360 * (turn % 1)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
 @VIEW_OPS.register_module()
@@ -213,12 +263,18 @@ class Grayscale(ViewOp):
         """Turn the rows grey that drew it; see :meth:`ViewOp.apply`."""
         if images.shape[1] == 1:
             return images
-        rows = rows_where(params[:, 0] > 0.5, images)
-        if rows is None:
-            return images
-        luma = grey(images.index_select(0, rows))
-        return images.index_copy_(0, rows, luma.expand(-1, images.shape[1], -1, -1))
+        return change_rows(images, params, params[:, 0] > 0.5, _grey_rows)
+
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Turn one view grey; see :meth:`ViewOp.on_host`."""
+        if params[0] > 0.5:
+            view.blend(0.0, _other(view, _SATURATION))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's random grey."""
         return v2.RandomGrayscale(p=self.p)
+
+
+def _grey_rows(images: Tensor, params: Tensor) -> Tensor:
+    return images.copy_(grey(images))

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.datasets.view_ops.base import ViewOp, change_rows, check_probability
 from msn_mm.registry import VIEW_OPS
 
 _NODES = 3
@@ -61,19 +61,7 @@ class ElasticWarp(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Bend the rows that drew a displacement; see :meth:`ViewOp.apply`."""
-        active = params.any(dim=1)
-        rows = rows_where(active, images)
-        if rows is None:
-            return images
-        part = images.index_select(0, rows)
-        height, width = part.shape[-2:]
-        field = params[active].view(-1, _NODES**2) @ _bicubic(height, width)
-        field = field.view(-1, 2, height, width).to(images.device, non_blocking=True)
-        identity = torch.eye(2, 3, device=images.device).expand(len(part), 2, 3)
-        grid = F.affine_grid(identity, list(part.shape), align_corners=False)
-        grid = grid + field.permute(0, 2, 3, 1)
-        bent = F.grid_sample(part, grid, padding_mode="border", align_corners=False)
-        return images.index_copy_(0, rows, bent)
+        return change_rows(images, params, params.any(dim=1), _bend)
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return the same distortion on a PIL image; torchvision has none on a coarse grid."""
@@ -85,3 +73,13 @@ class ElasticWarp(ViewOp):
             return v2.functional.to_pil_image(self.apply(pixels, params)[0])
 
         return bend
+
+
+def _bend(images: Tensor, params: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    field = params.view(-1, _NODES**2) @ _bicubic(height, width)
+    field = field.view(-1, 2, height, width).to(images.device, non_blocking=True)
+    identity = torch.eye(2, 3, device=images.device).expand(len(images), 2, 3)
+    grid = F.affine_grid(identity, list(images.shape), align_corners=False)
+    grid = grid + field.permute(0, 2, 3, 1)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

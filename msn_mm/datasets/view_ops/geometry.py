@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.datasets.view_ops.base import ViewOp, change_rows, check_probability
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.registry import VIEW_OPS
 
 
@@ -34,14 +36,13 @@ def warp(images: Tensor, matrices: Tensor, active: Tensor) -> Tensor:
     Returns:
         float32 (N, C, S, S).
     """
-    rows = rows_where(active, images)
-    if rows is None:
-        return images
-    theta = F.pad(matrices[active], (0, 1)).to(images.device, non_blocking=True)
-    part = images.index_select(0, rows)
-    grid = F.affine_grid(theta, list(part.shape), align_corners=False)
-    part = F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return images.index_copy_(0, rows, part)
+
+    def resample(part: Tensor, matrices: Tensor) -> Tensor:
+        theta = F.pad(matrices, (0, 1)).to(part.device, non_blocking=True)
+        grid = F.affine_grid(theta, list(part.shape), align_corners=False)
+        return F.grid_sample(part, grid, padding_mode="border", align_corners=False)
+
+    return change_rows(images, matrices, active, resample)
 
 
 @VIEW_OPS.register_module()
@@ -64,10 +65,13 @@ class HorizontalFlip(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Mirror the rows that drew it; see :meth:`ViewOp.apply`."""
-        rows = rows_where(params[:, 0] > 0.5, images)
-        if rows is None:
-            return images
-        return images.index_copy_(0, rows, images.index_select(0, rows).flip(-1))
+        return change_rows(images, params, params[:, 0] > 0.5, lambda part, _: part.flip(-1))
+
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Mirror one view; see :meth:`ViewOp.on_host`."""
+        if params[0] > 0.5:
+            view.commute(lambda pixels: cv2.flip(pixels, 1))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's random flip."""

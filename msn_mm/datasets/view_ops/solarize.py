@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from msn_mm.datasets.view_ops.base import ViewOp, check_probability, rows_where
+from msn_mm.datasets.view_ops.base import ViewOp, change_rows, check_probability
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.registry import VIEW_OPS
 
 # Above every value there is: nothing turns.
@@ -48,14 +49,20 @@ class Solarize(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Solarise the rows that drew it; see :meth:`ViewOp.apply`."""
-        active = params[:, 0] < _OFF
-        rows = rows_where(active, images)
-        if rows is None:
-            return images
-        threshold = params[active].to(images.device, non_blocking=True)[..., None, None]
-        part = images.index_select(0, rows)
-        return images.index_copy_(0, rows, (1 - part).where(part >= threshold, part))
+        return change_rows(images, params, params[:, 0] < _OFF, _solarize)
+
+    @staticmethod
+    def on_host(view: HostView, params: np.ndarray) -> None:
+        """Solarise one view; see :meth:`ViewOp.on_host`."""
+        threshold = params[0]
+        if threshold < _OFF:
+            view.change(lambda pixels: np.where(pixels >= threshold, 1 - pixels, pixels))
 
     def reference(self) -> Callable[[Image.Image], Image.Image]:
         """Return torchvision's random solarisation."""
         return v2.RandomSolarize(threshold=self.threshold, p=self.p)
+
+
+def _solarize(images: Tensor, params: Tensor) -> Tensor:
+    threshold = params.to(images.device, non_blocking=True)[..., None, None]
+    return (1 - images).where(images >= threshold, images)

@@ -12,7 +12,8 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from msn_mm.datasets.view_ops.base import find_op
+from msn_mm.datasets.view_ops.base import find_op, host_function
+from msn_mm.datasets.view_ops.host import HostView
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
 
@@ -21,9 +22,11 @@ from msn_mm.registry import MODELS
 class MultiViewPreprocessor(BaseDataPreprocessor):
     """Move a batch to the device, apply the operations its views drew, normalise.
 
-    Groups of views that share side and operations go through them as one batch.
-    The numbers that the views drew stay on the host, from where the operations
-    plan their work; only pixels and keys move.
+    Groups of views that share side and operations go through them as one batch; on
+    a CPU colour views go through them one by one
+    (:class:`msn_mm.datasets.view_ops.host.HostView`), to the same pixels up to
+    rounding. The numbers that the views drew stay on the host, from where the
+    operations plan their work; only pixels and keys move.
 
     Args:
         mean: C means, on the scale 0-255.
@@ -36,6 +39,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
     mean: Tensor
     std: Tensor
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True
@@ -47,6 +52,8 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         # Kept on the scale of the operations, [0, 1].
         self.register_buffer("mean", torch.tensor(mean).view(shape) / 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(shape) / 255, persistent=False)
+        self.register_buffer("scale", 1 / self.std, persistent=False)
+        self.register_buffer("shift", -self.mean / self.std, persistent=False)
 
     @torch.no_grad()
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -87,11 +94,11 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
         for names in passes.values():
             groups = [inputs[name] for name in names]
             images = _cat([self.cast_data(group["images"]) for group in groups])
-            images = _to_unit(images)
-            for op in groups[0]["params"]:
-                params = _cat([group["params"][op] for group in groups]).cpu()
-                images = find_op(op).apply(images, params)
-            images = self._normalise(images)
+            params = {
+                op: _cat([group["params"][op] for group in groups]).cpu()
+                for op in groups[0]["params"]
+            }
+            images = self._pass(images, params)
             sizes = [len(group["images"]) for group in groups]
             done.update(zip(names, images.split(sizes), strict=True))
         return {
@@ -102,8 +109,30 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
             for name, group in inputs.items()
         }
 
+    def _pass(self, images: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """Apply operations to uint8 images (N, C, S, S) and normalise."""
+        if images.device.type == "cpu" and images.shape[1] == 3 and images.dtype == torch.uint8:
+            on_host = [host_function(find_op(name)) for name in params]
+            if None not in on_host:
+                return self._one_by_one(images, list(zip(on_host, params.values(), strict=True)))
+        images = _to_unit(images)
+        for name, numbers in params.items():
+            images = find_op(name).apply(images, numbers)
+        return self._normalise(images)
+
+    def _one_by_one(self, images: Tensor, ops: list[tuple[Any, Tensor]]) -> Tensor:
+        done = torch.empty(images.shape)
+        scale, shift = self.scale.flatten().numpy(), self.shift.flatten().numpy()
+        numbers = [(on_host, rows.numpy()) for on_host, rows in ops]
+        for row, (image, out) in enumerate(zip(images.numpy(), done.numpy(), strict=True)):
+            view = HostView(image)
+            for on_host, drawn in numbers:
+                on_host(view, drawn[row])
+            view.write(out, scale, shift)
+        return done
+
     def _normalise(self, images: Tensor) -> Tensor:
-        return images.sub_(self.mean).div_(self.std)
+        return torch.addcmul(self.shift, images, self.scale)
 
     def _check(self, images: Tensor, what: str) -> None:
         if images.shape[1] != self.mean.shape[1]:
@@ -114,8 +143,9 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
 
 
 def _to_unit(images: Tensor) -> Tensor:
-    """Return uint8 images as new float32 ones in [0, 1]."""
-    return images.to(torch.float32, copy=True).mul_(1 / 255)
+    """Return uint8 images as new float32 ones in [0, 1], channels before pixels in memory."""
+    as_float = images.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return as_float.mul_(1 / 255)
 
 
 def _cat(tensors: list[Tensor]) -> Tensor:
