@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work_dir=args.out or args.work_dir,
         resume=args.resume,
         amp=args.amp,
+        compile=args.compile,
         seed=args.seed,
         deterministic=args.deterministic,
         load_from=args.load_from,

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from msn_mm.convert.plain import is_vit_value
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
+from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
 from msn_mm.models.ops.position import Grid, Resampling, resample_positions
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
@@ -38,6 +39,8 @@ class MaskedViT(nn.Module):
         in_chans: C.
         drop_path_rate: Stochastic depth, growing linearly with depth up to this rate.
         checkpointing: Recompute each block in the backward pass: less memory, more time.
+        compile: Run the blocks by ``torch.compile`` in training, one graph a shape of the
+            tokens; a name is that of another backend than torch's default.
         resampling: How positions get to another grid: as ``scale`` (MSN), ``dino`` or
             ``timm`` do; see :func:`~msn_mm.models.ops.position.resampling_matrix`.
         norm_eps: Epsilon of all layer norms; None leaves the named model's own, 1e-6.
@@ -57,6 +60,7 @@ class MaskedViT(nn.Module):
         in_chans: int = 3,
         drop_path_rate: float = 0.0,
         checkpointing: bool = False,
+        compile: bool | str = False,
         resampling: Resampling = "scale",
         norm_eps: float | None = None,
         **vit_args: Any,
@@ -92,6 +96,9 @@ class MaskedViT(nn.Module):
                 "lower the patch size or raise the image size"
             )
         self._branches = key_drop_paths(self.vit)
+        if compile:
+            backend = compile if isinstance(compile, str) else "inductor"
+            compile_blocks_(self.vit.blocks, backend)
 
     def grid_of(self, height: int, width: int) -> Grid:
         """Patches of an image: (rows, columns); what the patch size does not divide is cut off.
@@ -267,5 +274,5 @@ def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
     if gates is not None:
         for path in (block.drop_path1, block.drop_path2):
             if isinstance(path, KeyedDropPath):
-                path.gate = gates[path.index]
+                path.gate = gates[path.index] if path.rate else None
     return block(x)
