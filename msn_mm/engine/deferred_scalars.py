@@ -83,7 +83,7 @@ def log_scalars(hub: MessageHub, scalars: Mapping[str, Any]) -> None:
     """
     later = {}
     for name, value in scalars.items():
-        if isinstance(value, Tensor) and value.device.type != "cpu":
+        if isinstance(value, Tensor) and _is_away(value):
             later[name] = value.detach().reshape(())
         else:
             hub.update_scalar(name, value)
@@ -96,13 +96,17 @@ def log_scalars(hub: MessageHub, scalars: Mapping[str, Any]) -> None:
         _history(hub, name).update_later(copy, place)
 
 
+def _is_away(value: Tensor) -> bool:
+    return value.device.type != "cpu"
+
+
 def _history(hub: MessageHub, name: str) -> DeferredHistory:
     before = hub.log_scalars.get(name)
     if isinstance(before, DeferredHistory):
         return before
     if before is None:
         history = DeferredHistory()
-        hub.resumed_keys.setdefault(name, True)
+        hub._set_resumed_keys(name, True)
     else:  # the history of a resumed run
         history = DeferredHistory(*before.data, max_length=before.max_length)
     hub.log_scalars[name] = history

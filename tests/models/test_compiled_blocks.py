@@ -13,7 +13,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.ops import compiled_blocks
 
-TINY = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=4)
+TINY = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2)
 TINY |= dict(num_heads=3)
 
 
@@ -47,9 +47,7 @@ def graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
-@pytest.mark.parametrize(
-    ("rate", "checkpointing"), [(0.0, False), (0.3, False), (0.3, True)]
-)
+@pytest.mark.parametrize(("rate", "checkpointing"), [(0.0, False), (0.3, True)])
 def test_same_numbers_and_one_graph_a_token_count(rate, checkpointing):
     found = []
     for compile in (False, "aot_eager"):

@@ -29,8 +29,8 @@ class GroupOptimWrapper(OptimWrapper):
     With a ``guard`` (:class:`msn_mm.engine.hooks.NonFiniteStepsHook` gives one)
     a step whose loss or gradients are not finite leaves weights, moments and
     batch-norm statistics bitwise as they were. On a CUDA device this asks
-    nothing of the host: torch's fused Adam, AdamW and Adagrad take the flag as
-    it is. Other optimizers wait for it there.
+    nothing of the host: torch's fused Adam, AdamW and Adagrad and our LARS take the
+    flag as it is. Other optimizers wait for it there.
 
     Args:
         clip_grad: As MMEngine's, or ``dict(type="each", max_norm=...)``, which clips the
@@ -101,7 +101,8 @@ class GroupOptimWrapper(OptimWrapper):
         # Not SGD on the device: where its first step is skipped, its momentum
         # stays uninitialised memory.
         kinds = (Adam, Adagrad)  # AdamW is an Adam
-        takes_flag = isinstance(self.optimizer, kinds) and self.optimizer.defaults.get("fused")
+        fused = isinstance(self.optimizer, kinds) and self.optimizer.defaults.get("fused")
+        takes_flag = fused or getattr(self.optimizer, "takes_found_inf", False)
         return skip.device.type == "cpu" or not takes_flag
 
     def _clip_grad(self) -> None:

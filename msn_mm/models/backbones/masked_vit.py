@@ -18,6 +18,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
 from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
+from msn_mm.models.ops.patches import embed_patches
 from msn_mm.models.ops.position import Grid, Resampling, resample_positions
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
 from msn_mm.registry import MODELS
@@ -228,8 +229,7 @@ class MaskedViT(nn.Module):
                 "make the two equal"
             )
         grid = self.grid_of(height, width)
-        # The convolution ignores the pixels beyond the last whole patch.
-        x = vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        x = vit.patch_embed.norm(embed_patches(vit.patch_embed.proj, images))
         if replaced is not None:
             x = torch.where(replaced[0].unsqueeze(-1), replaced[1].to(x.dtype), x)
         assert vit.cls_token is not None  # checked when the model was built
