@@ -9,6 +9,10 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
+from msn_mm.engine.fsdp.settle import settle_sharding
+from msn_mm.engine.fsdp.wrapper import FullyShardedModel
+from msn_mm.engine.launch import load_config
+from msn_mm.engine.run_parts import use_compile
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.ops import compiled_blocks
@@ -104,3 +108,28 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"C\+\+ compiler \(no-such-compiler\)"):
             model.train()(torch.randn(1, 3, 32, 32))
+
+
+def test_shards_in_bfloat16_are_refused():
+    model = tiny(compile="eager")
+    assert compiled_blocks.has_compiled(copy.deepcopy(model))
+    assert not compiled_blocks.has_compiled(tiny())
+    with pytest.raises(UserError, match="param_dtype=None, or leave --compile out"):
+        FullyShardedModel(model, param_dtype="bfloat16")
+
+
+@pytest.mark.parametrize(("compile", "dtype"), [(False, "bfloat16"), (True, None)])
+def test_shards_of_compiled_blocks_are_sent_in_float32(compile, dtype):
+    cfg = load_config("configs/msn_vitl7_fsdp.py")
+    cfg.launcher, cfg.optim_wrapper.type = "pytorch", "AmpGroupOptimWrapper"
+    if compile:
+        use_compile(cfg)
+    settle_sharding(cfg)
+    assert cfg.model_wrapper_cfg.param_dtype == dtype
+
+
+def test_the_switch_is_for_a_vit_that_is_trained():
+    with pytest.raises(UserError, match="has 'PlainResNet': leave --compile out"):
+        use_compile(load_config("configs/byol_rn50.py"))
+    with pytest.raises(UserError, match="has none"):
+        use_compile(load_config("configs/eval/raw_pixels.py"))

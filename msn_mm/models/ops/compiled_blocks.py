@@ -43,6 +43,15 @@ def compile_blocks_(blocks: Iterable[nn.Module], backend: str = "inductor") -> N
         block.forward = MethodType(forward, block)  # type: ignore[method-assign]
 
 
+def has_compiled(model: nn.Module) -> bool:
+    """Whether :func:`compile_blocks_` has had a part of a model."""
+    own = (vars(module).get("forward") for module in model.modules())
+    return any(getattr(method, "__func__", None) in _FORWARDS for method in own)
+
+
+_FORWARDS: list[Callable[..., Tensor]] = []
+
+
 @lru_cache
 def _forward(backend: str) -> Callable[..., Tensor]:
     def forward(block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -50,6 +59,7 @@ def _forward(backend: str) -> Callable[..., Tensor]:
         run = _compiled(backend) if block.training else _plain
         return run(block, *args, **kwargs)
 
+    _FORWARDS.append(forward)
     return forward
 
 
