@@ -48,25 +48,23 @@ def use_safe_checkpoints(cfg: Config) -> None:
 
 def use_step_schedules(cfg: Config) -> None:
     """Move schedules by optimizer steps where MMEngine would by forward passes."""
-    hooks = ConfigDict(cfg.get("default_hooks") or {})
-    if "param_scheduler" in hooks and hooks["param_scheduler"] is None:
-        return
-    schedules = ConfigDict(hooks.get("param_scheduler") or {})
-    if schedules.get("type", "ParamSchedulerHook") == "ParamSchedulerHook":
-        schedules["type"] = StepScheduleHook.__name__
-    hooks["param_scheduler"] = schedules
-    cfg.default_hooks = hooks
+    _use_instead(cfg, "param_scheduler", "ParamSchedulerHook", StepScheduleHook)
 
 
 def use_deferred_scalars(cfg: Config) -> None:
     """Log losses without waiting for the device where MMEngine would read them at every step."""
+    _use_instead(cfg, "runtime_info", "RuntimeInfoHook", DeferredRuntimeInfoHook)
+
+
+def _use_instead(cfg: Config, place: str, theirs: str, ours: type) -> None:
+    """Put a hook of ours in MMEngine's place, unless the config has another there, or none."""
     hooks = ConfigDict(cfg.get("default_hooks") or {})
-    if "runtime_info" in hooks and hooks["runtime_info"] is None:
+    if place in hooks and hooks[place] is None:
         return
-    info = ConfigDict(hooks.get("runtime_info") or {})
-    if info.get("type", "RuntimeInfoHook") == "RuntimeInfoHook":
-        info["type"] = DeferredRuntimeInfoHook.__name__
-    hooks["runtime_info"] = info
+    hook = ConfigDict(hooks.get(place) or {})
+    if hook.get("type", theirs) == theirs:
+        hook["type"] = ours.__name__
+    hooks[place] = hook
     cfg.default_hooks = hooks
 
 
