@@ -18,7 +18,7 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     A training step allocates and frees the same activations again and again. glibc
     gives every block of some megabytes back at once and asks for it anew, and the
     system then fills each page with zeros before it is written: measured, a
-    fourteenth of a ViT-S/16's step on one core. Here the freed blocks stay in the
+    fifteenth of a ViT-S/16's step on one core. Here the freed blocks stay in the
     heap. Processes that are forked later inherit it.
 
     Args:

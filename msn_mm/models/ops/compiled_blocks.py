@@ -40,7 +40,7 @@ def compile_blocks_(blocks: Iterable[nn.Module], backend: str = "inductor") -> N
         raise UserError(f"the backbone's compile is '{backend}'; torch has {', '.join(known)}")
     forward = _forward(backend)
     for block in blocks:
-        block.forward = MethodType(forward, block)  # type: ignore[method-assign]
+        block.forward = MethodType(forward, block)
 
 
 def has_compiled(model: nn.Module) -> bool:
