@@ -70,8 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     cfg = load_config(args.config, args.cfg_options)
     if args.dry_run:
+        from msn_mm.engine.run_parts import use_compile
         from msn_mm.utils.dry_run import dry_run
 
+        if args.compile:
+            use_compile(cfg)
         print(dry_run(cfg, args.processes, args.images_per_s, args.amp))
         return 0
     # Libraries that a config brings in ask the environment for their local rank.
@@ -83,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work_dir=args.out or args.work_dir,
         resume=args.resume,
         amp=args.amp,
+        compile=args.compile,
         seed=args.seed,
         deterministic=args.deterministic,
         load_from=args.load_from,

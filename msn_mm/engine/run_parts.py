@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from msn_mm.engine.hooks.deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
 from msn_mm.engine.hooks.step_schedule_hook import StepScheduleHook
@@ -47,14 +48,40 @@ def use_safe_checkpoints(cfg: Config) -> None:
 
 def use_step_schedules(cfg: Config) -> None:
     """Move schedules by optimizer steps where MMEngine would by forward passes."""
+    _use_instead(cfg, "param_scheduler", "ParamSchedulerHook", StepScheduleHook)
+
+
+def use_deferred_scalars(cfg: Config) -> None:
+    """Log losses without waiting for the device where MMEngine would read them at every step."""
+    _use_instead(cfg, "runtime_info", "RuntimeInfoHook", DeferredRuntimeInfoHook)
+
+
+def _use_instead(cfg: Config, place: str, theirs: str, ours: type) -> None:
+    """Put a hook of ours in MMEngine's place, unless the config has another there, or none."""
     hooks = ConfigDict(cfg.get("default_hooks") or {})
-    if "param_scheduler" in hooks and hooks["param_scheduler"] is None:
+    if place in hooks and hooks[place] is None:
         return
-    schedules = ConfigDict(hooks.get("param_scheduler") or {})
-    if schedules.get("type", "ParamSchedulerHook") == "ParamSchedulerHook":
-        schedules["type"] = StepScheduleHook.__name__
-    hooks["param_scheduler"] = schedules
+    hook = ConfigDict(hooks.get(place) or {})
+    if hook.get("type", theirs) == theirs:
+        hook["type"] = ours.__name__
+    hooks[place] = hook
     cfg.default_hooks = hooks
+
+
+def use_compile(cfg: Config) -> None:
+    """Train with compiled transformer blocks.
+
+    Raises:
+        UserError: The config trains no ``MaskedViT``.
+    """
+    backbone = (cfg.get("model") or {}).get("backbone") or {}
+    kind = backbone.get("type") if cfg.get("optim_wrapper") is not None else None
+    if kind != "MaskedViT":
+        raise UserError(
+            "--compile compiles the blocks of a MaskedViT that is trained; this config has "
+            f"{'none' if kind is None else repr(kind)}: leave --compile out"
+        )
+    backbone.setdefault("compile", True)
 
 
 def use_stop_signals(cfg: Config) -> None:

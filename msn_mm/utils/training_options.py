@@ -10,7 +10,7 @@ from msn_mm.utils.protocol_options import not_negative
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--resume [PATH]``, ``--amp``, ``--launcher`` and ``--seed``."""
+    """Add ``--resume [PATH]``, ``--amp``, ``--compile``, ``--launcher`` and ``--seed``."""
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -20,6 +20,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="go on from PATH, or from the newest whole checkpoint in the directory",
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile for the blocks of a ViT: the first step takes longer, others less",
+    )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
 

@@ -27,6 +27,10 @@ def settle_sharding(cfg: Config) -> list[str]:
     if not is_sharded(cfg):
         return ["one process without a launcher: the model is not sharded"]
     if (cfg.get("optim_wrapper") or {}).get("type") == "AmpGroupOptimWrapper":
+        if ((cfg.get("model") or {}).get("backbone") or {}).get("compile"):
+            # A block in bfloat16 has units within, which no graph can hold.
+            wrapper.setdefault("param_dtype", None)
+            return ["compiled blocks: weights are sent in float32, and cast by autocast"]
         wrapper.setdefault("param_dtype", "bfloat16")
     return []
 

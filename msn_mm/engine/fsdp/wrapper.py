@@ -20,6 +20,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from msn_mm.engine.fsdp.shards import accept_whole_weights
 from msn_mm.engine.fsdp.units import full_precision, units
 from msn_mm.errors import UserError
+from msn_mm.models.ops.compiled_blocks import has_compiled
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -46,7 +47,7 @@ class FullyShardedModel(nn.Module):
             fetch them again for the backward pass: less memory, more traffic.
 
     Raises:
-        UserError: for an unknown dtype.
+        UserError: for an unknown dtype, or one together with compiled blocks.
     """
 
     def __init__(
@@ -59,6 +60,12 @@ class FullyShardedModel(nn.Module):
         if param_dtype is not None and param_dtype not in _DTYPES:
             raise UserError(
                 f"model_wrapper_cfg.param_dtype is '{param_dtype}'; there are {', '.join(_DTYPES)}"
+            )
+        if param_dtype is not None and has_compiled(module):
+            # Norms are then units within a block, whose fetching no graph can hold.
+            raise UserError(
+                f"compiled blocks cannot be sent as {param_dtype}: set "
+                "model_wrapper_cfg.param_dtype=None, or leave --compile out"
             )
         _take_first_s_weights(module)
         device = next(module.parameters()).device.type
