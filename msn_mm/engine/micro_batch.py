@@ -92,7 +92,7 @@ def settle_micro_batch(cfg: Config, batch: BatchPlan, world: World) -> list[str]
     sharded = world.size > 1 and (cfg.get("model_wrapper_cfg") or {}).get("type") == WRAPPER
     amp = (cfg.get("optim_wrapper") or {}).get("type") == "AmpGroupOptimWrapper"
     cost = cost_of(cfg, build_on_meta(cfg), amp, sharded)
-    choice = choose(cost, batch, _least(share_of_memory(world.device), world))
+    choice = choose(cost, batch, least_of_processes(share_of_memory(world.device), world))
     cfg.model["micro_batch"] = choice.size
     return [f"micro-batch: {choice}"]
 
@@ -135,7 +135,8 @@ def share_of_memory(device: torch.device) -> int:
     return free // sharers
 
 
-def _least(number: int, world: World) -> int:
+def least_of_processes(number: int, world: World) -> int:
+    """Return the least of a whole number over all processes. Collective."""
     if world.size == 1:
         return number
     least = torch.tensor(number, dtype=torch.int64, device=world.device)
