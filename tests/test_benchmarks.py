@@ -1,7 +1,8 @@
-"""The benchmark of leaks runs, and tells a leak from none."""
+"""The benchmarks run: leaks are told from none, a step is compared with a plain one."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,3 +43,27 @@ def test_leaks(tmp_path: Path, leaky: bool) -> None:
     assert done.returncode == leaky, done.stdout + done.stderr[-2000:]
     verdicts = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines()[-4:]}
     assert verdicts["files"] == verdicts["main"] == ("GROWS" if leaky else "ok"), done.stdout
+
+
+@pytest.mark.slow
+def test_train_step(tmp_path: Path) -> None:
+    file = tmp_path / "step.json"
+    command = [sys.executable, "benchmarks/train_step.py", "configs/msn_digits.py", "--batch", "16"]
+    done = subprocess.run(
+        [*command, "--steps", "3", "--peak", "1", "--json", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(file.read_text())
+    ours, plain = found["sides"]["ours"], found["sides"]["plain"]
+    # Both do the same work: the same products, and positions for the small views once more.
+    assert plain["flops"] == pytest.approx(ours["flops"], rel=0.01)
+    for side in (ours, plain):
+        assert len(side["step_s"]) == 3
+        assert side["images_per_s"] == pytest.approx(16 / side["step_s_median"])
+        assert side["of_peak"] == pytest.approx(side["flops_per_s"] / 1e12)
+    assert f"{found['ratio']:.2f} times" in done.stdout

@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work_dir=args.out,
         resume=args.resume,
         amp=args.amp,
+        compile=args.compile,
         seed=args.seed,
         load_from=None if args.resume else args.checkpoint,
     )

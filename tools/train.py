@@ -77,8 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {**args.cfg_options, **model_options(args)}
     cfg = load_config(args.config, options)
     if args.dry_run:
+        from msn_mm.engine.run_parts import use_compile
         from msn_mm.utils.dry_run import dry_run
 
+        if args.compile:
+            use_compile(cfg)
         print(dry_run(cfg, args.processes, args.images_per_s, args.amp, args.device_memory))
         return 0
     # Libraries that a config brings in ask the environment for their local rank.
@@ -90,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work_dir=args.out or args.work_dir,
         resume=args.resume,
         amp=args.amp,
+        compile=args.compile,
         seed=args.seed,
         deterministic=args.deterministic,
         load_from=args.load_from,

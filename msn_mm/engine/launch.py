@@ -22,6 +22,8 @@ from msn_mm.engine.micro_batch import settle_micro_batch
 from msn_mm.engine.restart import settle_resume
 from msn_mm.engine.run_parts import (
     use_amp,
+    use_compile,
+    use_deferred_scalars,
     use_exact_loop,
     use_safe_checkpoints,
     use_starting_weights,
@@ -33,6 +35,7 @@ from msn_mm.errors import UserError
 from msn_mm.registry import SCOPE
 from msn_mm.utils.checkpoint_options import AUTO
 from msn_mm.utils.config_files import resolve_config_path
+from msn_mm.utils.host_memory import keep_freed_memory
 from msn_mm.utils.lost_process import telling_lost_process
 
 _RUNNERS_BUILT = itertools.count(1)
@@ -139,6 +142,7 @@ def build_runner(
     load_from: str | Path | None = None,
     load_format: str = AUTO,
     load_arch: Mapping[str, Any] | None = None,
+    compile: bool = False,
 ) -> Runner:
     """Resolve a config for this machine and build its runner.
 
@@ -160,6 +164,7 @@ def build_runner(
         load_format: the format of that checkpoint, where its keys do not tell it.
         load_arch: what else its weights do not tell; see
             :meth:`msn_mm.convert.format.Format.read`.
+        compile: run the backbone's blocks by ``torch.compile``.
 
     Raises:
         UserError: for every mistake in the config, the launch or the
@@ -192,6 +197,10 @@ def build_runner(
         check_schedules(cfg)
     if amp:
         use_amp(cfg)
+    if compile:
+        use_compile(cfg)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
     if plan is not None:
         notes += [(logging.INFO, text) for text in settle_micro_batch(cfg, plan, world)]
@@ -219,6 +228,7 @@ def build_runner(
     notes += said
     use_exact_loop(cfg)
     use_step_schedules(cfg)
+    use_deferred_scalars(cfg)
     use_stop_signals(cfg)
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, str(checkpoint)

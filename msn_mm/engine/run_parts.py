@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from msn_mm.engine.hooks.deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from msn_mm.engine.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from msn_mm.engine.hooks.starting_weights_hook import StartingWeightsHook
 from msn_mm.engine.hooks.step_schedule_hook import StepScheduleHook
@@ -55,6 +56,34 @@ def use_step_schedules(cfg: Config) -> None:
         schedules["type"] = StepScheduleHook.__name__
     hooks["param_scheduler"] = schedules
     cfg.default_hooks = hooks
+
+
+def use_deferred_scalars(cfg: Config) -> None:
+    """Log losses without waiting for the device where MMEngine would read them at every step."""
+    hooks = ConfigDict(cfg.get("default_hooks") or {})
+    if "runtime_info" in hooks and hooks["runtime_info"] is None:
+        return
+    info = ConfigDict(hooks.get("runtime_info") or {})
+    if info.get("type", "RuntimeInfoHook") == "RuntimeInfoHook":
+        info["type"] = DeferredRuntimeInfoHook.__name__
+    hooks["runtime_info"] = info
+    cfg.default_hooks = hooks
+
+
+def use_compile(cfg: Config) -> None:
+    """Train with compiled transformer blocks.
+
+    Raises:
+        UserError: The config trains no ``MaskedViT``.
+    """
+    backbone = (cfg.get("model") or {}).get("backbone") or {}
+    kind = backbone.get("type") if cfg.get("optim_wrapper") is not None else None
+    if kind != "MaskedViT":
+        raise UserError(
+            "--compile compiles the blocks of a MaskedViT that is trained; this config has "
+            f"{'none' if kind is None else repr(kind)}: leave --compile out"
+        )
+    backbone.setdefault("compile", True)
 
 
 def use_stop_signals(cfg: Config) -> None:

@@ -11,7 +11,7 @@ from msn_mm.utils.protocol_options import not_negative, positive
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--resume [PATH]``, ``--amp``, ``--micro-batch``, ``--launcher`` and ``--seed``."""
+    """Add ``--resume [PATH]`` and the switches of a training that its tools share."""
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -27,6 +27,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N|auto",
         help="a network encodes at most N views at once (the config's model.micro_batch): the "
         "same training in less memory; auto: as many as are predicted to fit",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile for the blocks of a ViT: the first step takes longer, others less",
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")

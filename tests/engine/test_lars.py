@@ -82,3 +82,26 @@ def test_a_weight_or_gradient_of_zeros_takes_the_plain_rate():
 def test_a_negative_number_is_refused():
     with pytest.raises(ValueError, match=r"LARS's momentum is -0\.1"):
         LARS([nn.Parameter(torch.ones(1))], lr=0.1, momentum=-0.1)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_that_is_flagged_changes_nothing_and_the_next_goes_on(momentum):
+    """As if the flagged steps had not been, whatever their gradients."""
+    settings = dict(lr=0.3, momentum=momentum, weight_decay=0.1, eta=0.02)
+    one, other = net(), net()
+    plain, flagged = (LARS(model.parameters(), **settings) for model in (one, other))
+    for step in range(5):
+        bad = step in (0, 3)
+        for model, optimizer in ((one, plain), (other, flagged)):
+            model[1].eval()  # running statistics are not the optimizer's
+            x = torch.randn(
+                6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(step)
+            )
+            optimizer.zero_grad()
+            (model(x).square().sum() * (float("nan") if bad else 1.0)).backward()
+        if not bad:
+            plain.step()
+        flagged.found_inf = torch.tensor(float(bad))
+        flagged.step()
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(a, b)

@@ -11,11 +11,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from msn_mm.engine.host_copy import LAG, HostCopy
 from msn_mm.models.ops.distributed import world_size
 from msn_mm.models.ops.finite import magnitudes
-
-# Steps after which a GPU's answer has long been copied to the host.
-_LAG = 4
 
 
 class Verdict(NamedTuple):
@@ -36,9 +34,7 @@ class FiniteGuard:
     its attribute ``magnitudes`` (name -> scalar), the loss, and the gradient
     of each parameter, the last layer's first. One flag for each goes over all
     ranks, so all decide alike, sharded gradients too. On a CUDA device the
-    host reads the answer some steps later, so that the guard adds no wait to
-    those of MMEngine's loop, which reads the losses at every iteration; on a
-    CPU at once.
+    host reads the answer some steps later and waits for nothing; on a CPU at once.
 
     Batch norm moves its running statistics in the forward pass, when nobody
     knows yet whether the step will be taken: :meth:`begin` keeps a copy and
@@ -54,7 +50,7 @@ class FiniteGuard:
         self._forward: dict[str, Tensor] = {}
         self._state: Tensor | None = None
         self._since = Verdict()
-        self._pending: deque[tuple[Tensor, torch.cuda.Event | None, list[str]]] = deque()
+        self._pending: deque[tuple[HostCopy, list[str]]] = deque()
 
     def go_on_from(self, verdict: Verdict) -> None:
         """Take ``verdict`` for that on the last step, as a resumed run does; forget all others."""
@@ -122,34 +118,20 @@ class FiniteGuard:
         """
         if not self._pending:
             return None
-        state, copied, names = self._pending[0]
-        if copied is not None:
-            if not wait and len(self._pending) <= _LAG:
-                return None
-            copied.synchronize()
+        state, names = self._pending[0]
+        if state.on_its_way and not wait and len(self._pending) <= LAG:
+            return None
         self._pending.popleft()
-        return _verdict(state, names)
+        return _verdict(state.read(), names)
 
     def unread(self) -> list[Verdict]:
         """Return the verdicts that :meth:`read` has yet to give; waits for the device."""
-        verdicts = []
-        for state, copied, names in self._pending:
-            if copied is not None:
-                copied.synchronize()
-            verdicts.append(_verdict(state, names))
-        return verdicts
+        return [_verdict(state.read(), names) for state, names in self._pending]
 
     def _remember(self, state: Tensor) -> None:
         gradients = (f"the gradient of {name}" for name in self._names)
         names = [*self._forward, *gradients, self._since.culprit]
-        if state.device.type != "cuda":
-            self._pending.append((state, None, names))
-            return
-        host = torch.empty(state.shape, dtype=state.dtype, pin_memory=True)
-        host.copy_(state, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        self._pending.append((host, copied, names))
+        self._pending.append((HostCopy(state), names))
 
 
 def _verdict(state: Tensor, names: list[str]) -> Verdict:

@@ -12,6 +12,7 @@ from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 from torch.optim import Adagrad, Adam
 
+from msn_mm.engine.deferred_scalars import log_scalars
 from msn_mm.engine.optim.clipping import clip_each_norm_
 from msn_mm.engine.optim.finite_guard import FiniteGuard
 from msn_mm.errors import UserError
@@ -23,15 +24,13 @@ class GroupOptimWrapper(OptimWrapper):
     """``OptimWrapper`` that knows groups marked ``clip=False`` and can skip a step.
 
     The released MSN clips the encoder's gradients and not the prototypes'. The
-    norm is handed to MMEngine's message hub, which reads it from the device
-    there and then.
+    norm stays on the device until the log is written.
 
     With a ``guard`` (:class:`msn_mm.engine.hooks.NonFiniteStepsHook` gives one)
     a step whose loss or gradients are not finite leaves weights, moments and
     batch-norm statistics bitwise as they were. On a CUDA device this asks
-    nothing of the host: torch's fused Adam, AdamW and Adagrad take the flag as
-    it is. Other optimizers wait for it there. (MMEngine's loop waits anyhow:
-    its ``RuntimeInfoHook`` reads every output of every iteration.)
+    nothing of the host: torch's fused Adam, AdamW and Adagrad and our LARS take the
+    flag as it is. Other optimizers wait for it there.
 
     Args:
         clip_grad: As MMEngine's, or ``dict(type="each", max_norm=...)``, which clips the
@@ -102,7 +101,8 @@ class GroupOptimWrapper(OptimWrapper):
         # Not SGD on the device: where its first step is skipped, its momentum
         # stays uninitialised memory.
         kinds = (Adam, Adagrad)  # AdamW is an Adam
-        takes_flag = isinstance(self.optimizer, kinds) and self.optimizer.defaults.get("fused")
+        fused = isinstance(self.optimizer, kinds) and self.optimizer.defaults.get("fused")
+        takes_flag = fused or getattr(self.optimizer, "takes_found_inf", False)
         return skip.device.type == "cpu" or not takes_flag
 
     def _clip_grad(self) -> None:
@@ -117,7 +117,7 @@ class GroupOptimWrapper(OptimWrapper):
             return
         norm = self.clip_func(parameters, **self.clip_grad_kwargs)
         if norm is not None:
-            self.message_hub.update_scalar(f"train/{self.grad_name}", norm)
+            log_scalars(self.message_hub, {f"train/{self.grad_name}": norm})
 
 
 def _check_groups(saved: list[Mapping[str, Any]], own: list[Mapping[str, Any]]) -> None:

@@ -24,7 +24,9 @@ class LARS(Optimizer):
 
     mmpretrain's optimizer of this name has the same arithmetic and state, and reads
     two lengths a layer back to the host, each a wait for the device; this one reads none.
-    Of sharded weights the length is that of the whole.
+    Of sharded weights the length is that of the whole. Where the attribute
+    ``found_inf``, a scalar on the device, is there and not 0, a step changes neither
+    weights nor momenta, as in torch's fused optimizers.
 
     Args:
         params: Parameters or groups of them.
@@ -54,6 +56,8 @@ class LARS(Optimizer):
         self.eps = eps
         super().__init__(params, numbers)
 
+    takes_found_inf = True
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step.
@@ -68,10 +72,10 @@ class LARS(Optimizer):
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
             if trained:
-                self._step(group, trained)
+                self._step(group, trained, getattr(self, "found_inf", None))
         return loss
 
-    def _step(self, group: dict[str, Any], trained: list[Tensor]) -> None:
+    def _step(self, group: dict[str, Any], trained: list[Tensor], found_inf: Any = None) -> None:
         decay, momentum = group["weight_decay"], group["momentum"]
         gradients = [p.grad for p in trained if p.grad is not None]
         weights = [local_part(p.detach()) for p in trained]
@@ -82,6 +86,10 @@ class LARS(Optimizer):
             ratio = torch.where((w > 0) & (g > 0), ratio, 1.0)
             torch._foreach_mul_(steps, list(ratio.unbind()))
         torch._foreach_mul_(steps, group["lr"])
+        taken = None if found_inf is None else found_inf == 0
+        if taken is not None:
+            # Chosen, not multiplied: what is not finite times 0 is not 0.
+            steps = [torch.where(taken, step, 0.0) for step in steps]
         if momentum:
             buffers = []
             for parameter in trained:
@@ -89,10 +97,18 @@ class LARS(Optimizer):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 buffers.append(local_part(state["momentum_buffer"]))
-            torch._foreach_mul_(buffers, momentum)
+            torch._foreach_mul_(buffers, _kept(momentum, taken, buffers[0]))
             torch._foreach_add_(buffers, steps)
-            steps = buffers
+            steps = buffers if taken is None else list(torch._foreach_mul(buffers, taken))
         torch._foreach_sub_(weights, steps)
+
+
+def _kept(momentum: float, taken: Tensor | None, like: Tensor) -> float | Tensor:
+    """Return what a momentum buffer is multiplied by: 1 where the step is not taken."""
+    if taken is None:
+        return momentum
+    # Filled on the device: a number that is copied there waits for it.
+    return torch.where(taken, torch.full((), momentum, dtype=like.dtype, device=like.device), 1.0)
 
 
 def _lengths(tensors: list[Tensor]) -> Tensor:

@@ -16,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from msn_mm.convert.plain import is_vit_value
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
+from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
+from msn_mm.models.ops.patches import embed_patches
 from msn_mm.models.ops.position import Grid, Resampling, resample_positions
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
 from msn_mm.registry import MODELS
@@ -38,6 +40,8 @@ class MaskedViT(nn.Module):
         in_chans: C.
         drop_path_rate: Stochastic depth, growing linearly with depth up to this rate.
         checkpointing: Recompute each block in the backward pass: less memory, more time.
+        compile: Run the blocks by ``torch.compile`` in training, one graph a shape of the
+            tokens; a name is that of another backend than torch's default.
         resampling: How positions get to another grid: as ``scale`` (MSN), ``dino`` or
             ``timm`` do; see :func:`~msn_mm.models.ops.position.resampling_matrix`.
         norm_eps: Epsilon of all layer norms; None leaves the named model's own, 1e-6.
@@ -57,6 +61,7 @@ class MaskedViT(nn.Module):
         in_chans: int = 3,
         drop_path_rate: float = 0.0,
         checkpointing: bool = False,
+        compile: bool | str = False,
         resampling: Resampling = "scale",
         norm_eps: float | None = None,
         **vit_args: Any,
@@ -92,6 +97,9 @@ class MaskedViT(nn.Module):
                 "lower the patch size or raise the image size"
             )
         self._branches = key_drop_paths(self.vit)
+        if compile:
+            backend = compile if isinstance(compile, str) else "inductor"
+            compile_blocks_(self.vit.blocks, backend)
 
     def grid_of(self, height: int, width: int) -> Grid:
         """Patches of an image: (rows, columns); what the patch size does not divide is cut off.
@@ -221,8 +229,7 @@ class MaskedViT(nn.Module):
                 "make the two equal"
             )
         grid = self.grid_of(height, width)
-        # The convolution ignores the pixels beyond the last whole patch.
-        x = vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        x = vit.patch_embed.norm(embed_patches(vit.patch_embed.proj, images))
         if replaced is not None:
             x = torch.where(replaced[0].unsqueeze(-1), replaced[1].to(x.dtype), x)
         assert vit.cls_token is not None  # checked when the model was built
@@ -267,5 +274,5 @@ def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
     if gates is not None:
         for path in (block.drop_path1, block.drop_path2):
             if isinstance(path, KeyedDropPath):
-                path.gate = gates[path.index]
+                path.gate = gates[path.index] if path.rate else None
     return block(x)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,7 @@ class KeyedDropPath(nn.Module):
     """Drop a residual branch for some images of the batch (Huang et al. 2016, arXiv 1603.09382).
 
     The owner sets :attr:`gate` before it calls the block, also when gradient
-    checkpointing calls the block again.
+    checkpointing calls the block again; none where nothing is to be dropped.
 
     Args:
         rate: Probability to drop, in [0, 1).
@@ -31,7 +33,8 @@ class KeyedDropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, N, D)`` -> the same, each image's branch kept and scaled, or zero."""
-        if not self.training or self.rate == 0.0 or self.gate is None:
+        # The rate is not asked: a compiled block would be another one at each rate.
+        if not self.training or self.gate is None:
             return x
         return x * self.gate.to(x.dtype)[:, None, None]
 
@@ -55,12 +58,19 @@ def draw_gates(rates: list[float], batch: int, keys: Tensor | None, device: torc
         draws = torch.rand(batch, len(rates), device=device)
     else:
         draws = uniform(keys, DEPTH_STREAM, len(rates))
-    rate = torch.tensor(rates, device=draws.device)
+    rate = _on(tuple(rates), draws.device)
     return ((draws >= rate).float() / (1.0 - rate)).T.contiguous()
+
+
+@lru_cache(maxsize=64)
+def _on(rates: tuple[float, ...], device: torch.device) -> Tensor:
+    # Kept: a list that is copied to a device waits for it.
+    with torch.inference_mode(False):
+        return torch.tensor(rates, device=device)
 
 
 def without_stochastic_depth_(network: nn.Module) -> None:
     """Switch off every :class:`KeyedDropPath` of a network, in training mode too."""
     for module in network.modules():
         if isinstance(module, KeyedDropPath):
-            module.rate = 0.0
+            module.rate, module.gate = 0.0, None
