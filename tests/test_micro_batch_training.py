@@ -19,7 +19,8 @@ from tests.helpers import run, tiny_digits, weights
 def auto(**options: Any) -> Config:
     options = {"model.micro_batch": "auto", "train_cfg.max_epochs": 2, **options}
     # No validation: its features are not what this is about.
-    return tiny_digits(**{**options, "train_cfg.val_begin": 9})
+    options = {**options, "train_cfg.val_begin": 9, "default_hooks.checkpoint.interval": 1}
+    return tiny_digits(**{**options, "default_hooks.checkpoint.max_keep_ckpts": -1})
 
 
 def free(monkeypatch: pytest.MonkeyPatch, number: int | None) -> None:

@@ -28,8 +28,8 @@ class MomentumPrediction(PretrainingMethod):
     """A network with projector and predictor, and a moving average without predictor.
 
     Projector, predictor and loss are mmpretrain's. Its own models are not used: there
-    the moving average moves in the forward pass, before the step and on each
-    micro-batch. Each view goes through each network as a batch of its own, as in
+    the moving average moves in the forward pass, before the step and in each
+    part of a batch. Each view goes through each network as a batch of its own, as in
     the authors' code; the moving average's batch norm normalises by its batch and
     keeps running statistics of its own.
 
