@@ -78,7 +78,7 @@ def table(script: str, file: Path, *options: str) -> dict[str, dict[str, float]]
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads(file.read_text())["rows"]

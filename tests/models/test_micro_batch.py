@@ -183,8 +183,9 @@ def test_bfloat16_gradients_do_not_lose_digits_with_the_number_of_pieces(
         return torch.cat([p.grad.flatten() for p in layers.parameters()])
 
     exact = gradients(None, False)
-    whole, pieces = ((gradients(n, True) - exact).norm() / exact.norm() for n in (None, 2))
-    assert (pieces < 1.5 * whole) is not shared_cast, (pieces, whole)
+    errors = [((gradients(n, True) - exact).norm() / exact.norm()).item() for n in (None, 2)]
+    whole, pieces = errors
+    assert pieces > 5 * whole if shared_cast else pieces < whole, errors
 
 
 def test_rows_of_several_lengths_and_arguments_that_are_none() -> None:
