@@ -67,3 +67,37 @@ def test_train_step(tmp_path: Path) -> None:
         assert side["images_per_s"] == pytest.approx(16 / side["step_s_median"])
         assert side["of_peak"] == pytest.approx(side["flops_per_s"] / 1e12)
     assert f"{found['ratio']:.2f} times" in done.stdout
+
+
+def table(script: str, file: Path, *options: str) -> dict[str, dict[str, float]]:
+    """Run a benchmark on the digits' config and return its rows."""
+    command = [sys.executable, f"benchmarks/{script}.py", "configs/msn_digits.py", *options]
+    done = subprocess.run(
+        [*command, "--batch", "16", "--rounds", "2", "--json", str(file)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads(file.read_text())["rows"]
+    for name, row in rows.items():
+        assert len(row["step_s"]) == 2 and name in done.stdout
+        assert row["images_per_s"] == pytest.approx(16 / row["step_s_median"])
+    return rows
+
+
+@pytest.mark.slow
+def test_tables_of_masks_and_micro_batches(tmp_path: Path) -> None:
+    rows = table("masking_table", tmp_path / "masks.json", "--masks", "0", "0.5")
+    for side in ("ours", "plain"):
+        # Dropped tokens take no memory.
+        assert rows[f"{side} 0.5"]["peak_bytes"] < rows[f"{side} 0"]["peak_bytes"]
+    rows = table("micro_batch", tmp_path / "micro.json", "--sizes", "16", "4")
+    peaks = [
+        rows[name]["peak_bytes"] for name in ("whole batch", "micro-batch 16", "micro-batch 4")
+    ]
+    assert peaks == sorted(peaks, reverse=True)
+    for row in rows.values():
+        assert row["peak_bytes"] < row["predicted_bytes"] < 1.4 * row["peak_bytes"]

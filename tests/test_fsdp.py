@@ -15,9 +15,11 @@ import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from msn_mm.engine.distributed import World
 from msn_mm.engine.fsdp.shards import gather
 from msn_mm.engine.fsdp.units import units
 from msn_mm.engine.fsdp.wrapper import FullyShardedModel
+from msn_mm.engine.micro_batch import least_of_processes
 from msn_mm.engine.optim.decay_groups import decay_groups
 from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.distributed import local_part
@@ -47,22 +49,31 @@ def on_two(what: Callable[..., Any], *arguments: tuple[Any, ...], folder: Path) 
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def make_model(checkpointing: bool = False, compiled: bool = False) -> torch.nn.Module:
+def make_model(
+    checkpointing: bool = False, compiled: bool = False, micro_batch: int | None = None
+) -> torch.nn.Module:
     from tests.models.test_msn import tiny_msn
 
-    model = tiny_msn(loss=dict(type="MSNLoss", sinkhorn_iterations=3)).double().train()
+    loss = dict(type="MSNLoss", sinkhorn_iterations=3)
+    model = tiny_msn(loss=loss, micro_batch=micro_batch).double().train()
     model.backbone.checkpointing = checkpointing
     for trunk in (model.backbone, model.target_backbone) if compiled else ():
         compile_blocks_(trunk.vit.blocks, "eager")
     return model
 
 
-def train(wrapping: str, clip: float, checkpointing: bool, compiled: bool) -> dict[str, Any]:
+def train(
+    wrapping: str,
+    clip: float,
+    checkpointing: bool,
+    compiled: bool,
+    micro_batch: int | None = None,
+) -> dict[str, Any]:
     """Four steps in float64 by the parts: wrapper, clipping, optimizer, moving average."""
     if wrapping != "none" and not dist.is_initialized():
         dist.init_process_group("gloo")
     rank, world = (dist.get_rank(), 2) if wrapping != "none" else (0, 1)
-    model = make_model(checkpointing, compiled and wrapping != "none")
+    model = make_model(checkpointing, compiled and wrapping != "none", micro_batch)
     wrapped: torch.nn.Module = model
     if wrapping == "ddp":
         wrapped = DistributedDataParallel(model, broadcast_buffers=False)
@@ -98,7 +109,12 @@ def train(wrapping: str, clip: float, checkpointing: bool, compiled: bool) -> di
     state = model.state_dict()
     if world > 1:
         state = gather(state)
-    return {"losses": torch.stack(losses), "state": dict(state), "moments": momenta(optimizer)}
+    return {
+        "losses": torch.stack(losses),
+        "state": dict(state),
+        "moments": momenta(optimizer),
+        "least": least_of_processes(7 - 2 * rank, World(world, rank)),
+    }
 
 
 def momenta(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
@@ -109,12 +125,14 @@ def momenta(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
 
 
 def test_shards_copies_and_one_process_train_alike(tmp_path: Path) -> None:
-    # Unclipped; clipped at every step, with blocks compiled and recomputed in the backward pass.
-    settings = [(1e9, False, False), (0.05, True, True)]
+    # Unclipped; clipped at every step, with blocks compiled and recomputed in the backward pass;
+    # in micro-batches, which 4 and 12 views of a process do not all fill.
+    settings = [(1e9, False, False), (0.05, True, True), (1e9, False, False, 3)]
     runs = [(wrapping, *setting) for setting in settings for wrapping in ("fsdp", "ddp")]
     ranks = on_two(train, *runs, folder=tmp_path)
     for number, (_, *setting) in enumerate(runs):
-        one, two = train("none", *setting), ranks[0][number]
+        one, two = train("none", *setting[:3]), ranks[0][number]
+        assert [rank[number]["least"] for rank in ranks] == [5, 5]
         assert torch.allclose(two["losses"], one["losses"], atol=1e-11, rtol=0)
         assert two["state"].keys() == one["state"].keys()
         for name, value in one["state"].items():

@@ -10,7 +10,7 @@ from typing import Any
 
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
-from msn_mm.utils.training_options import add_training_options, check_resume
+from msn_mm.utils.training_options import add_training_options, check_resume, model_options
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.summary import report_training
     from msn_mm.evaluation.finetuning import check_classifier
 
-    cfg = load_config(args.config, args.cfg_options)
+    options = {**args.cfg_options, **model_options(args)}
+    cfg = load_config(args.config, options)
     check_classifier(cfg)
     # Libraries that a config brings in ask the environment for their local rank.
     os.environ.setdefault("LOCAL_RANK", "0")
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report_training(
                 runner,
                 Path(args.config),
-                args.cfg_options,
+                options,
                 seconds,
                 tool="finetune",
                 settings=settings,

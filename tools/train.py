@@ -13,7 +13,7 @@ from msn_mm.utils.checkpoint_options import add_reading_options
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.protocol_options import positive
-from msn_mm.utils.training_options import add_training_options, check_resume
+from msn_mm.utils.training_options import add_training_options, check_resume, model_options
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -52,6 +52,12 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         metavar="N",
         help="with --dry-run: the number of processes to plan for",
     )
+    parser.add_argument(
+        "--device-memory",
+        type=float,
+        metavar="GIB",
+        help="with --dry-run: what --micro-batch auto may count on (default: what is free here)",
+    )
     add_cfg_options(parser)
     return parser.parse_args(argv)
 
@@ -68,14 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.engine.summary import report_training
 
-    cfg = load_config(args.config, args.cfg_options)
+    options = {**args.cfg_options, **model_options(args)}
+    cfg = load_config(args.config, options)
     if args.dry_run:
         from msn_mm.engine.run_parts import use_compile
         from msn_mm.utils.dry_run import dry_run
 
         if args.compile:
             use_compile(cfg)
-        print(dry_run(cfg, args.processes, args.images_per_s, args.amp))
+        print(dry_run(cfg, args.processes, args.images_per_s, args.amp, args.device_memory))
         return 0
     # Libraries that a config brings in ask the environment for their local rank.
     os.environ.setdefault("LOCAL_RANK", "0")
@@ -101,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.status
     if runner.rank == 0:
         seconds = time.perf_counter() - started
-        print(report_training(runner, Path(args.config), args.cfg_options, seconds))
+        print(report_training(runner, Path(args.config), options, seconds))
     return 0
 
 

@@ -40,7 +40,7 @@ class BatchPlan:
     lr_scale: float
 
     @property
-    def micro_batch(self) -> int:
+    def pass_batch(self) -> int:
         """Images that one forward pass sees over all processes."""
         return self.world_size * self.process_batch
 
@@ -51,8 +51,9 @@ class BatchPlan:
         return [
             f"accumulation = {self.accumulation}: the gradient sums over {self.global_batch} "
             f"images, but batch norm, Sinkhorn and the mean prediction see only the "
-            f"{self.micro_batch} images of one micro-batch, so this is not the same training "
-            f"as a real batch of {self.global_batch}."
+            f"{self.pass_batch} images of one pass, so this is not the same training as a real "
+            f"batch of {self.global_batch}; --micro-batch auto (model.micro_batch) saves memory "
+            "and is, for a backbone without batch norm."
         ]
 
 

@@ -18,6 +18,7 @@ from msn_mm.engine.config_check import check_top_keys, check_values, merge_optio
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
+from msn_mm.engine.micro_batch import settle_micro_batch
 from msn_mm.engine.restart import settle_resume
 from msn_mm.engine.run_parts import (
     use_amp,
@@ -179,6 +180,7 @@ def build_runner(
     cfg.setdefault("default_scope", SCOPE)
     cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(cfg))
 
+    plan = None
     if cfg.get("train_dataloader") is not None:
         plan = resolve_batch(cfg, world.size)
         apply_batch(cfg, plan)
@@ -200,6 +202,8 @@ def build_runner(
     if world.device.type == "cpu":
         keep_freed_memory()
     notes += [(logging.INFO, text) for text in settle_sharding(cfg)]
+    if plan is not None:
+        notes += [(logging.INFO, text) for text in settle_micro_batch(cfg, plan, world)]
     if seed is not None or deterministic:
         randomness = dict(cfg.get("randomness") or {})
         if seed is not None:

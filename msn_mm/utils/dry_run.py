@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,16 +15,24 @@ from mmengine.registry import DefaultScope
 from msn_mm.engine.batch import BatchPlan, apply_batch, couples_images, resolve_batch
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.fsdp.settle import WRAPPER
-from msn_mm.engine.fsdp.units import whole_at_once
+from msn_mm.engine.micro_batch import (
+    GIB,
+    Choice,
+    asks_auto,
+    build_on_meta,
+    choose,
+    cost_of,
+    share_of_memory,
+)
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
 from msn_mm.errors import UserError
-from msn_mm.registry import DATASETS, MODELS, SCOPE
-from msn_mm.utils.decoder_cost import decoder_bytes, decoder_flops
-from msn_mm.utils.training_cost import Memory, View, predict_memory, read_views, train_flops
-from msn_mm.utils.vit_cost import ViTShape, linear_flops
+from msn_mm.registry import DATASETS, SCOPE
+from msn_mm.utils.training_cost import Memory, TrainingCost
+from msn_mm.utils.training_views import View
 
 IMAGENET_TRAIN_IMAGES = 1_281_167
 _GIGA = 1e9
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class Plan:
         views: the groups of views; empty for a backbone that is no ViT.
         flops: FLOPs of one source image in training, all views; 0 when unknown.
         memory: predicted bytes on a device, ``None`` when unknown.
+        micro_batch: views that a network encodes at once, and why, in words; empty
+            for whole batches that nobody asked to divide.
         schedules: first, highest, lowest and last value of what is scheduled.
         images: images of the training set, and where the number comes from.
     """
@@ -53,9 +63,12 @@ class Plan:
     schedules: list[ScheduleEnds]
     images: tuple[int | None, str] = (None, "")
     notes: list[str] = field(default_factory=list)
+    micro_batch: str = ""
 
 
-def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
+def make_plan(
+    cfg: Config, processes: int = 1, amp: bool = False, device_memory: float | None = None
+) -> Plan:
     """Work out what a config amounts to on a number of processes.
 
     The model is built on torch's meta device, so it takes no memory at any size.
@@ -64,6 +77,8 @@ def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
         cfg: the config; not changed.
         processes: number of processes, one device each.
         amp: predict for autocast to bfloat16.
+        device_memory: free memory of a device in GiB, for ``model.micro_batch="auto"``;
+            default: that of the first device here.
 
     Raises:
         UserError: for a batch that does not divide or a config that does not build.
@@ -71,45 +86,42 @@ def make_plan(cfg: Config, processes: int = 1, amp: bool = False) -> Plan:
     cfg = copy.deepcopy(cfg)
     batch = resolve_batch(cfg, processes)
     apply_batch(cfg, batch)
-    with _scope(cfg), config_mistakes(), torch.device("meta"):
-        model = MODELS.build(copy.deepcopy(cfg.model))
+    model = build_on_meta(cfg)
     parameters = list(model.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     target = sum(p.numel() for p in parameters if not p.requires_grad)
 
+    sharded = processes > 1 and (cfg.get("model_wrapper_cfg") or {}).get("type") == WRAPPER
+    with config_mistakes():
+        cost = TrainingCost.of(cfg, model, amp, sharded)
     views: list[View] = []
-    flops, memory, notes = 0, None, []
-    backbone: Any = getattr(model, "backbone", None)
-    if hasattr(backbone, "vit") and hasattr(backbone, "num_tokens"):
-        with config_mistakes():
-            views = read_views(cfg, model)
-        shape = ViTShape.of(backbone.vit)
-        checkpointing = bool(getattr(backbone, "checkpointing", False))
-        head = getattr(model, "head", torch.nn.Module())
-        flops = train_flops(shape, views, linear_flops(head), checkpointing)
-        sharded = processes > 1 and (cfg.get("model_wrapper_cfg") or {}).get("type") == WRAPPER
-        memory = predict_memory(
-            shape,
-            views,
-            head,
-            batch,
-            trained,
-            target,
-            amp=amp,
-            checkpointing=checkpointing,
-            whole=whole_at_once(model) if sharded else None,
-        )
-        decoder = getattr(model, "decoder_shape", None)
-        if decoder is not None:
-            flops += decoder_flops(decoder, views)
-            kept = decoder_bytes(decoder, views, batch.process_batch, amp)
-            memory = replace(memory, activations=memory.activations + kept)
+    flops, memory, notes, micro_batch = 0, None, [], ""
+    if cost is not None:
+        size, micro_batch = _settle(cfg, cost, batch, device_memory)
+        views, flops, memory = cost.views, cost.flops(size), cost.memory(batch, size)
+    elif asks_auto(cfg):
+        cost_of(cfg, model, amp, sharded)  # tells that it cannot be
     else:
         notes.append("tokens, FLOPs and memory are worked out for MaskedViT backbones only")
     with _scope(cfg), config_mistakes():
         ends = schedule_ends(cfg)
     images = _count_images(cfg)
-    return Plan(cfg, batch, trained, target, views, flops, memory, ends, images, notes)
+    return Plan(cfg, batch, trained, target, views, flops, memory, ends, images, notes, micro_batch)
+
+
+def _settle(
+    cfg: Config, cost: TrainingCost, batch: BatchPlan, device_memory: float | None
+) -> tuple[int | None, str]:
+    """Return the views that go through a network at once, and what to say of them."""
+    size = cfg.model.get("micro_batch")
+    if not asks_auto(cfg):
+        return size, "" if size is None else f"{size} views at a time"
+    if device_memory is not None:
+        free = round(device_memory * GIB)
+    else:
+        free = share_of_memory(torch.device("cuda", 0) if torch.cuda.is_available() else CPU)
+    choice: Choice = choose(cost, batch, free)
+    return choice.size, f"auto: {choice}"
 
 
 def epochs_of(cfg: Config, images: int | None, global_batch: int) -> float | None:
@@ -123,7 +135,11 @@ def epochs_of(cfg: Config, images: int | None, global_batch: int) -> float | Non
 
 
 def dry_run(
-    cfg: Config, processes: int = 1, images_per_s: float | None = None, amp: bool = False
+    cfg: Config,
+    processes: int = 1,
+    images_per_s: float | None = None,
+    amp: bool = False,
+    device_memory: float | None = None,
 ) -> str:
     """Return the report of ``tools/train.py CONFIG --dry-run``.
 
@@ -132,16 +148,18 @@ def dry_run(
         processes: number of processes to plan for.
         images_per_s: source images a second over all processes, for the days.
         amp: predict for autocast to bfloat16.
+        device_memory: as for :func:`make_plan`.
 
     Raises:
-        UserError: as :func:`make_plan`, and for a rate or number of processes
+        UserError: as :func:`make_plan`, and for a rate, a memory or a number of processes
             that is not positive.
     """
     if processes < 1:
         raise UserError(f"--processes must be at least 1, not {processes}")
-    if images_per_s is not None and not (images_per_s > 0 and math.isfinite(images_per_s)):
-        raise UserError(f"--images-per-s must be a positive number, not {images_per_s:g}")
-    plan = make_plan(cfg, processes, amp)
+    for option, number in (("--images-per-s", images_per_s), ("--device-memory", device_memory)):
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise UserError(f"{option} must be a positive number, not {number:g}")
+    plan = make_plan(cfg, processes, amp, device_memory)
     return plan.cfg.pretty_text + "\n" + "\n".join(_lines(plan, images_per_s, amp))
 
 
@@ -165,6 +183,8 @@ def _lines(plan: Plan, images_per_s: float | None, amp: bool) -> list[str]:
             f"accumulated = {batch.global_batch}",
         )
     )
+    if plan.micro_batch:
+        rows.append(("micro-batch", plan.micro_batch))
     if plan.flops:
         rows.append(("FLOPs an image", f"{plan.flops / _GIGA:,.2f} G, all views, with backward"))
     if plan.memory is not None:

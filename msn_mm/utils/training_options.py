@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import not_negative
+from msn_mm.utils.protocol_options import not_negative, positive
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--resume [PATH]``, ``--amp``, ``--compile``, ``--launcher`` and ``--seed``."""
+    """Add ``--resume [PATH]`` and the switches of a training that its tools share."""
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -21,12 +22,35 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument(
+        "--micro-batch",
+        type=_micro_batch,
+        metavar="N|auto",
+        help="a network encodes at most N views at once (the config's model.micro_batch): the "
+        "same training in less memory; auto: as many as are predicted to fit",
+    )
+    parser.add_argument(
         "--compile",
         action="store_true",
         help="torch.compile for the blocks of a ViT: the first step takes longer, others less",
     )
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
+
+
+def model_options(args: Any) -> dict[str, Any]:
+    """Return what the options of :func:`add_training_options` set in a config, by dotted key."""
+    return {} if args.micro_batch is None else {"model.micro_batch": args.micro_batch}
+
+
+def _micro_batch(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        return positive(text)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither a whole number of views of at least 1 nor 'auto'"
+        ) from None
 
 
 def check_resume(resume: bool | str) -> None:

@@ -63,6 +63,7 @@ def test_a_resolved_config_stays_as_it_is() -> None:
 def test_accumulation_is_told_with_its_cost() -> None:
     (warning,) = resolve_batch(config(accumulation=4), 2).warnings()
     assert "batch norm, Sinkhorn and the mean prediction see only the 256 images" in warning
+    assert "--micro-batch auto" in warning
     assert resolve_batch(config(), 2).warnings() == []
 
 

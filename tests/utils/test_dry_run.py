@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
-from msn_mm.utils.dry_run import dry_run, make_plan
-from msn_mm.utils.training_cost import kept_bytes
+from msn_mm.utils.dry_run import Plan, dry_run, make_plan
+from msn_mm.utils.training_cost import TrainingCost
 from msn_mm.utils.vit_cost import ViTShape
 
 
@@ -97,8 +100,9 @@ def test_costs_are_near_what_a_step_takes(amp: bool) -> None:
     measured = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     if amp:  # the weights' copies in bfloat16 are counted with the parameters
         measured -= sum(2 * p.numel() for p in model.parameters() if p.requires_grad and p.ndim > 1)
-    shape = ViTShape.of(model.backbone.vit)
-    assert kept_bytes(shape, views, model.head, images, amp) == pytest.approx(measured, rel=0.05)
+    cost = TrainingCost.of(cfg, model, amp)
+    assert cost is not None
+    assert cost.kept_bytes(images) == pytest.approx(measured, rel=0.05)
     assert make_plan(cfg).flops * images == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
@@ -109,6 +113,39 @@ def test_memory_follows_batch_and_precision() -> None:
     assert two.memory.activations == one.memory.activations // 2
     assert two.memory.gradients == 2 * one.memory.gradients == 8 * one.trained
     assert half.memory.activations < one.memory.activations
+
+
+def test_a_micro_batch_bounds_the_prediction_and_auto_takes_what_fits() -> None:
+    def plan(micro_batch: int | str | None, images: int = 64, **options: Any) -> Plan:
+        cfg = tiny()
+        cfg.merge_from_dict({"model.micro_batch": micro_batch, "global_batch_size": images})
+        return make_plan(cfg, **options)
+
+    whole, eight, four = plan(None), plan(8), plan(4)
+    assert whole.memory and eight.memory and four.memory
+    assert four.memory.activations < eight.memory.activations < whole.memory.activations
+    assert four.flops == eight.flops and 1.15 < four.flops / whole.flops < 1.34
+    larger = plan(8, images=128).memory
+    assert larger is not None
+    # Pixels, heads and outputs grow with the batch, the trunk's activations do not.
+    grown = larger.activations - eight.memory.activations
+    assert grown < 0.4 * (plan(None, images=128).memory.activations - whole.memory.activations)
+
+    auto = plan("auto", device_memory=eight.memory.total / 0.8 / 2**30 * 1.001)
+    assert auto.micro_batch.startswith("auto: 8 views at a time, ")
+    assert auto.memory == eight.memory
+    assert plan("auto", device_memory=1000.0).memory == whole.memory
+    least = plan("auto", device_memory=0.001)
+    assert least.micro_batch.startswith("auto: 1 views") and "may not fit" in least.micro_batch
+    report = dry_run(load_config("msn_vitl7.py"), processes=8, amp=True)
+    assert re.search(r"micro-batch +64 views at a time\n", report)
+
+
+@pytest.mark.parametrize("name", ["msn_vitl7", "msn_vitb4", "msn_vith14", "msn_vitl7_fsdp"])
+def test_the_largest_models_are_predicted_to_fit_80_gb_on_8(name: str) -> None:
+    # float32; bfloat16 autocast takes less
+    memory = make_plan(load_config(f"{name}.py"), processes=8).memory
+    assert memory is not None and memory.total < 0.8 * 80e9
 
 
 def test_the_report_names_everything() -> None:

@@ -29,9 +29,19 @@ def full_precision(unit: nn.Module) -> list[nn.Module]:
     ]
 
 
-def whole_at_once(model: nn.Module) -> int:
-    """Return how many parameters a device holds whole at most: two units and what lies around."""
+def whole_at_once(model: nn.Module, recomputed: nn.Module | None = None) -> int:
+    """Return how many parameters a device holds whole at most: two units and what lies around.
+
+    Args:
+        model: The model, with all of its units.
+        recomputed: A part that the backward pass runs forward once more as a whole, for
+            which all of its units are fetched.
+    """
     sizes = [sum(p.numel() for p in unit.parameters()) for unit in units(model)]
     around = sum(p.numel() for p in model.parameters()) - sum(sizes)
     # The next unit is fetched while one computes.
-    return around + 2 * max(sizes, default=0)
+    most = 2 * max(sizes, default=0)
+    if recomputed is not None:
+        inside = sum(sum(p.numel() for p in unit.parameters()) for unit in units(recomputed))
+        most = max(most, inside)
+    return around + most

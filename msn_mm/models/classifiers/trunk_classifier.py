@@ -6,12 +6,14 @@ Legend: B images, C channels, S side, K classes, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch, in_pieces
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS
 
@@ -30,10 +32,12 @@ class TrunkClassifier(BaseModel):
             ``in_channels`` it takes the trunk's ``embed_dim``.
         data_preprocessor: Config of a :class:`~msn_mm.models.MixingPreprocessor`, which
             is told the head's number of classes.
+        micro_batch: Images that go through the trunk at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
-        UserError: If the head's ``in_channels`` is not the width of the trunk, or
-            neither says it.
+        UserError: If the head's ``in_channels`` is not the width of the trunk, neither
+            says it, or the trunk cannot run in micro-batches.
     """
 
     # Other labels want another way: moments of an earlier training are not taken over.
@@ -44,6 +48,7 @@ class TrunkClassifier(BaseModel):
         backbone: Mapping[str, Any],
         head: Mapping[str, Any],
         data_preprocessor: Mapping[str, Any] | nn.Module | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
         if isinstance(data_preprocessor, Mapping):
             classes = {"num_classes": head.get("num_classes")}
@@ -52,6 +57,7 @@ class TrunkClassifier(BaseModel):
             data_preprocessor = MODELS.build({**known, **data_preprocessor})
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
+        self.micro_batch = check_micro_batch(micro_batch, self.backbone)
         width = getattr(self.backbone, "embed_dim", None)
         asked = head.get("in_channels", width)
         if asked is None:
@@ -104,7 +110,8 @@ class TrunkClassifier(BaseModel):
 
     def represent(self, images: Tensor, keys: Tensor | None = None) -> Tensor:
         """``(B, C, S, S)``, normalised -> what the head reads, ``(B, D)``."""
-        return encode_whole(self.backbone, images, keys)
+        size = self.micro_batch if self.training else None
+        return in_pieces(partial(encode_whole, self.backbone), size, images, keys)
 
     def get_layer_depth(self, name: str) -> tuple[int, int]:
         """Return a parameter's layer and the number of layers, as mmpretrain's classifiers do.

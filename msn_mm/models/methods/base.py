@@ -6,11 +6,13 @@ Legend: B images, V views of a group, C channels, S side, D representation width
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from msn_mm.models.ops.micro_batch import MicroBatch, Rows, in_pieces
 from msn_mm.models.readout import represent, trunk_of
 from msn_mm.registry import MODELS
 
@@ -65,6 +67,11 @@ class PretrainingMethod(BaseModel):
 
     Args:
         data_preprocessor: Config of the preprocessor.
+        micro_batch: A network encodes at most so many views at once and keeps their
+            activations alone, by one forward pass more of the trained views; head and
+            loss see the whole batch, so the training is the same. None encodes a
+            group of views at once; ``"auto"`` lets the launch of a training choose
+            (:mod:`msn_mm.engine.micro_batch`).
 
     Attributes:
         diagnostics: Of the last step, for the collapse monitor:
@@ -77,12 +84,15 @@ class PretrainingMethod(BaseModel):
 
     collapse_knobs: ClassVar[CollapseKnobs] = MSN_KNOBS
 
-    def __init__(self, data_preprocessor: dict | None = None) -> None:
+    def __init__(
+        self, data_preprocessor: dict | None = None, micro_batch: MicroBatch = None
+    ) -> None:
         # Built here, from this project's registry: MMEngine's base class would ask
         # its own, which knows our names only while a runner has set the scope.
         super().__init__(
             data_preprocessor=None if data_preprocessor is None else MODELS.build(data_preprocessor)
         )
+        self.micro_batch = micro_batch
         self.diagnostics: dict[str, Tensor] = {}
         self.magnitudes: dict[str, Tensor] = {}
 
@@ -121,6 +131,13 @@ class PretrainingMethod(BaseModel):
         ``(B, C, H, W)`` -> ``(B, D)``. Source: arXiv 2204.07141, appendix C.1 and C.2.
         """
         return represent(trunk_of(self), images, mask_ratio=mask_ratio)
+
+    def in_pieces(self, function: Callable[..., Rows], *rows: Tensor | None) -> Rows:
+        """Apply a per-sample function to at most ``micro_batch`` rows at a time.
+
+        See :func:`~msn_mm.models.ops.micro_batch.in_pieces`.
+        """
+        return in_pieces(function, self.micro_batch, *rows)
 
     @abstractmethod
     def loss(self, inputs: Views) -> dict[str, Tensor]:

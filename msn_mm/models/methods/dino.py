@@ -17,6 +17,7 @@ from msn_mm.models.losses.dino_loss import exact
 from msn_mm.models.methods.base import CollapseKnobs, Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.micro_batch import MicroBatch
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.models.ops.stochastic_depth import without_stochastic_depth_
 from msn_mm.registry import MODELS
@@ -35,6 +36,8 @@ class DINO(SelfDistillation):
         loss: Config of the loss; its number of outputs follows the head.
         target_views: Groups of one view an image that the target network sees too.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If head and backbone do not fit, or there is no target view.
@@ -56,8 +59,11 @@ class DINO(SelfDistillation):
         loss: dict,
         target_views: Sequence[str] = ("global_1", "global_2"),
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(backbone, head, data_preprocessor=data_preprocessor)
+        super().__init__(
+            backbone, head, data_preprocessor=data_preprocessor, micro_batch=micro_batch
+        )
         if isinstance(target_views, str) or not target_views:
             raise UserError("model.target_views must be a list of names of views")
         self.target_views = tuple(target_views)

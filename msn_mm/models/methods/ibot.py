@@ -17,6 +17,7 @@ from msn_mm.models.methods.base import Views, ViewUse
 from msn_mm.models.methods.dino import DINO, by_view
 from msn_mm.models.ops.block_masking import block_masks
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.micro_batch import MicroBatch
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.registry import MODELS
 
@@ -38,6 +39,8 @@ class IBOT(DINO):
             :func:`~msn_mm.models.ops.block_masking.block_masks`.
         target_views: Groups of one view an image that the target network sees too.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If head and backbone do not fit, there is no target view, or the
@@ -52,8 +55,9 @@ class IBOT(DINO):
         mask: dict[str, float] | None = None,
         target_views: Sequence[str] = ("global_1", "global_2"),
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(backbone, head, loss, target_views, data_preprocessor)
+        super().__init__(backbone, head, loss, target_views, data_preprocessor, micro_batch)
         self.mask = {"ratio": 0.3, "variation": 0.2, "probability": 0.5, **(mask or {})}
         try:
             block_masks(torch.zeros(0, dtype=torch.int64, device="cpu"), (1, 1), **self.mask)
@@ -75,12 +79,16 @@ class IBOT(DINO):
         masks = block_masks(keys, self.backbone.grid_of(*images.shape[-2:]), **self.mask)
         representations, targets, patch_targets = self.encode_whole(images, keys, masks)
 
-        replaced = (masks, self.mask_token)
-        ((cls, patches),) = self.backbone.forward_intermediates(
-            images, keys=keys, replaced=replaced
-        )
+        def trunk(images: Tensor, keys: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+            replaced = (masks, self.mask_token)
+            ((cls, patches),) = self.backbone.forward_intermediates(
+                images, keys=keys, replaced=replaced
+            )
+            return cls, patches[masks]
+
+        cls, patches = self.in_pieces(trunk, images, keys, masks)
         # One batch: batch norm in the head has rows enough, however few patches are masked.
-        logits = self.head(torch.cat([cls, patches[masks]]))
+        logits = self.head(torch.cat([cls, patches]))
         predicted = logits[len(cls) :]
         encoded = [(cls, logits[: len(cls)]), *(self.encode(view) for view in others)]
         predictions = by_view(encoded, len(self.target_views), targets)
@@ -119,7 +127,11 @@ class IBOT(DINO):
             ``(M, K)`` of the patches that are masked for the trained network.
         """
         head: Any = self.target_head
-        ((cls, patches),) = self.target_backbone.forward_intermediates(images, keys=keys)
+        cls, patches = self.in_pieces(
+            lambda images, keys: self.target_backbone.forward_intermediates(images, keys=keys)[0],
+            images,
+            keys,
+        )
         targets = head(cls)
         embedded = head.embed(patches)
         if self.training:

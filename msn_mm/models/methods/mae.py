@@ -14,6 +14,7 @@ from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.masking import num_kept, random_keep, restoring_order
+from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.models.ops.vit_start import fix_positions_, start_linear_, start_patches_
 from msn_mm.registry import MODELS
 from msn_mm.utils.vit_cost import ViTShape
@@ -39,6 +40,8 @@ class MAE(PretrainingMethod):
         fixed_positions: Sine-cosine positions that are not trained, as
             published; else the ViT's own, trained as in MSN.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through both networks at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If the backbone cannot drop patches, a width does not suit
@@ -55,14 +58,16 @@ class MAE(PretrainingMethod):
         mask_ratio: float = 0.75,
         fixed_positions: bool = True,
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor, micro_batch)
         self.backbone = MODELS.build(backbone)
         if not isinstance(self.backbone, MaskedViT):
             raise UserError(
                 f"backbone {type(self.backbone).__name__} cannot drop patches; MAE needs "
                 "type='MaskedViT' (any timm ViT by name)"
             )
+        check_micro_batch(micro_batch, self.backbone)
         patch, (rows, columns) = self.backbone.patch_size[0], self.backbone.grid
         if not 0.0 <= mask_ratio < 1.0 or num_kept(rows * columns, mask_ratio) == rows * columns:
             raise UserError(
@@ -135,9 +140,15 @@ class MAE(PretrainingMethod):
             )
         patches = self.backbone.grid[0] * self.backbone.grid[1]
         keep = random_keep(len(images), patches, self.mask_ratio, keys=keys)
-        cls, tokens = self.backbone.forward_intermediates(images, keep=keep, keys=keys)[0]
         order = restoring_order(keep, patches)
-        predictions = self.decoder(torch.cat([cls.unsqueeze(1), tokens], dim=1), order)
+
+        def networks(
+            images: Tensor, keep: Tensor, keys: Tensor, order: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            cls, tokens = self.backbone.forward_intermediates(images, keep=keep, keys=keys)[0]
+            return cls, self.decoder(torch.cat([cls.unsqueeze(1), tokens], dim=1), order)
+
+        cls, predictions = self.in_pieces(networks, images, keep, keys, order)
         return cls, predictions, (order >= keep.shape[1]).float()
 
     def loss(self, inputs: Views) -> dict[str, Tensor]:

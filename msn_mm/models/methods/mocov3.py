@@ -15,6 +15,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.losses.momentum_contrast import contrast_logits
 from msn_mm.models.methods.momentum_prediction import MomentumPrediction
+from msn_mm.models.ops.micro_batch import MicroBatch
 from msn_mm.models.ops.vit_start import fix_positions_, start_linear_, start_patches_
 from msn_mm.registry import MODELS
 
@@ -37,6 +38,8 @@ class MoCoV3(MomentumPrediction):
         fixed_positions: Sine-cosine positions that are not trained, as published;
             else the ViT's own, trained as in MSN.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If the parts do not fit, or something of a ViT is to stay fixed
@@ -51,8 +54,9 @@ class MoCoV3(MomentumPrediction):
         fixed_patches: bool = True,
         fixed_positions: bool = True,
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(backbone, neck, head, data_preprocessor)
+        super().__init__(backbone, neck, head, data_preprocessor, micro_batch)
         trunk = self.backbone
         if isinstance(trunk, MaskedViT):
             start_linear_(trunk, split_qkv=True)

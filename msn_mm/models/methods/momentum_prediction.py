@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from msn_mm.models.heads.necks import build_neck, project, width_of
 from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
 from msn_mm.models.methods.two_views import View, two_views
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.models.ops.stochastic_depth import without_stochastic_depth_
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS, SCOPE
@@ -26,8 +28,8 @@ class MomentumPrediction(PretrainingMethod):
     """A network with projector and predictor, and a moving average without predictor.
 
     Projector, predictor and loss are mmpretrain's. Its own models are not used: there
-    the moving average moves in the forward pass, before the step and on each
-    micro-batch. Each view goes through each network as a batch of its own, as in
+    the moving average moves in the forward pass, before the step and in each
+    part of a batch. Each view goes through each network as a batch of its own, as in
     the authors' code; the moving average's batch norm normalises by its batch and
     keeps running statistics of its own.
 
@@ -41,6 +43,8 @@ class MomentumPrediction(PretrainingMethod):
         head: Config of predictor and loss; the predictor's input width follows the
             projector.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If the parts do not fit; in training, if there are not two views
@@ -53,9 +57,11 @@ class MomentumPrediction(PretrainingMethod):
         neck: Mapping[str, Any],
         head: Mapping[str, Any],
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor, micro_batch)
         self.backbone = MODELS.build(backbone)
+        check_micro_batch(micro_batch, self.backbone)
         self.neck = build_neck(neck, width_of(self.backbone))
         predictor = {"in_channels": neck["out_channels"], **head["predictor"]}
         self.head = MODELS.build({**head, "predictor": predictor, "_scope_": SCOPE})
@@ -107,7 +113,7 @@ class MomentumPrediction(PretrainingMethod):
 
     def _encode(self, view: View, backbone: nn.Module, neck: nn.Module) -> tuple[Tensor, Tensor]:
         """One view -> representations ``(B, D)`` and projections ``(B, P)``."""
-        z = encode_whole(backbone, view["images"], view["key"])
+        z = self.in_pieces(partial(encode_whole, backbone), view["images"], view["key"])
         return z, project(neck, z)
 
 

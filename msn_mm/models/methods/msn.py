@@ -12,6 +12,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.methods.base import Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.micro_batch import MicroBatch
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.registry import MODELS
 
@@ -32,6 +33,8 @@ class MSN(SelfDistillation):
         shared_mask: One random mask for all images of a view on this process, as
             in the released code, instead of one an image.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If head and backbone do not fit, the backbone cannot drop
@@ -46,10 +49,11 @@ class MSN(SelfDistillation):
         mask_ratio: dict[str, float] | None = None,
         shared_mask: bool = False,
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
         if (mask_ratio or {}).get(TARGET):
             raise UserError("model.mask_ratio names the target view: MSN's target is not masked")
-        super().__init__(backbone, head, mask_ratio, shared_mask, data_preprocessor)
+        super().__init__(backbone, head, mask_ratio, shared_mask, data_preprocessor, micro_batch)
         self.loss_module = MODELS.build(loss)
 
     def build_target_head(self, head: dict) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from msn_mm.errors import UserError
 from msn_mm.models.methods.base import PretrainingMethod
 from msn_mm.models.ops.masking import random_keep
+from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.registry import MODELS
 
 
@@ -30,10 +31,12 @@ class SelfDistillation(PretrainingMethod):
         shared_mask: One random mask for all images of a view on this process, as
             in MSN's released code, instead of one an image.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If head and backbone do not fit, or the backbone cannot drop
-            tokens.
+            tokens or run in micro-batches.
     """
 
     def __init__(
@@ -43,8 +46,9 @@ class SelfDistillation(PretrainingMethod):
         mask_ratio: dict[str, float] | None = None,
         shared_mask: bool = False,
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor, micro_batch)
         self.mask_ratio = dict(mask_ratio or {})
         self.shared_mask = shared_mask
         for name, ratio in self.mask_ratio.items():
@@ -57,6 +61,7 @@ class SelfDistillation(PretrainingMethod):
                 f"backbone {type(self.backbone).__name__} cannot drop tokens; "
                 f"{type(self).__name__} needs type='MaskedViT' (any timm ViT by name)"
             )
+        check_micro_batch(micro_batch, self.backbone)
         given = head.get("in_dim", width)
         if given != width:
             raise UserError(
@@ -96,6 +101,11 @@ class SelfDistillation(PretrainingMethod):
             rows, columns = self.backbone.grid_of(*images.shape[-2:])
             keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
             keep = keep.expand(len(images), -1)
+
+        def trunk(images: Tensor, keep: Tensor | None, keys: Tensor) -> Tensor:
+            z: Tensor = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
+            return z
+
         with torch.set_grad_enabled(torch.is_grad_enabled() and not target):
-            z = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
+            z = self.in_pieces(trunk, images, keep, keys)
             return z, (self.target_head if target else self.head)(z)

@@ -6,6 +6,7 @@ Legend: B images, D representation width, P projection width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from msn_mm.models.losses.nt_xent import pair_similarities
 from msn_mm.models.methods.base import PretrainingMethod, Views
 from msn_mm.models.methods.two_views import two_views
 from msn_mm.models.ops.finite import magnitude
+from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS, SCOPE
 
@@ -35,6 +37,8 @@ class SimCLR(PretrainingMethod):
         neck: Config of the projector; its input width follows the backbone.
         head: Config of the loss: ``ContrastiveHead``.
         data_preprocessor: Config of the preprocessor.
+        micro_batch: Views that go through a network at once, as for
+            :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
         UserError: If neck and backbone do not fit; in training, if there are not
@@ -47,9 +51,11 @@ class SimCLR(PretrainingMethod):
         neck: Mapping[str, Any],
         head: Mapping[str, Any],
         data_preprocessor: dict | None = None,
+        micro_batch: MicroBatch = None,
     ) -> None:
-        super().__init__(data_preprocessor)
+        super().__init__(data_preprocessor, micro_batch)
         self.backbone = MODELS.build(backbone)
+        check_micro_batch(micro_batch, self.backbone)
         self.neck = build_neck(neck, width_of(self.backbone))
         self.head = MODELS.build({**head, "_scope_": SCOPE})
 
@@ -57,7 +63,7 @@ class SimCLR(PretrainingMethod):
         """Compute the loss of a training batch, and statistics for the log."""
         pair = two_views(inputs, type(self).__name__)
         images, keys = (torch.cat([view[k] for view in pair]) for k in ("images", "key"))
-        representations = encode_whole(self.backbone, images, keys)
+        representations = self.in_pieces(partial(encode_whole, self.backbone), images, keys)
         projections = project(self.neck, representations)
         with torch.autocast(projections.device.type, enabled=False):
             partner, others = pair_similarities(projections)
