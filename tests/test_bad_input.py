@@ -89,6 +89,7 @@ OPTIONS = {
         **{"--corruptions": "rain", "--severities": "6", "--baseline": "word", "--seed": "-1"},
         **{"--imagenet-sketch": "gone"},
     },
+    "show_views": {"--index": "-1", "--epochs": "0", "--seed": "-1"},
 }
 
 

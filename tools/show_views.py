@@ -11,7 +11,7 @@ from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import positive
+from msn_mm.utils.protocol_options import not_negative, positive
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -24,12 +24,15 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument("config", help="a pre-training config")
     parser.add_argument("image", nargs="?", help="an image file")
     parser.add_argument(
-        "--index", type=int, metavar="N", help="instead of a file: image N of the training data"
+        "--index",
+        type=not_negative,
+        metavar="N",
+        help="instead of a file: image N of the training data",
     )
     parser.add_argument(
         "--epochs", type=positive, default=3, metavar="E", help="rows (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, help="seed of the run (default: the config's)")
+    parser.add_argument("--seed", type=not_negative, help="seed of the run (default: the config's)")
     add_out(parser, "work_dirs/<config name>/show_views")
     add_cfg_options(parser)
     args = parser.parse_args(argv)
