@@ -37,9 +37,10 @@ TOOLS = {
     "linear": ["{c}", "{w}"],
     "partial": ["{c}", "{w}"],
     "robustness": ["{c}", "{w}", "--imagenet-a", "."],
+    "show_views": ["{c}", "--index", "0"],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
-WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo")]
+WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo", "show_views")]
 
 CONFIGS = {
     "gone.py": r"no such config: 'gone\.py'",
@@ -89,6 +90,7 @@ OPTIONS = {
         **{"--corruptions": "rain", "--severities": "6", "--baseline": "word", "--seed": "-1"},
         **{"--imagenet-sketch": "gone"},
     },
+    "show_views": {"--index": "-1", "--epochs": "0", "--seed": "-1"},
 }
 
 

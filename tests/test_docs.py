@@ -164,6 +164,8 @@ class Workplace:
                 self._measure(Path(tool).stem, rest)
             case ["python", "tools/sweep.py", *rest]:
                 assert _tool("sweep")["main"]([*rest, "--dry-run"]) == 0
+            case ["python", "tools/show_views.py", *rest]:
+                assert _tool("show_views")["main"](rest) == 0
             case ["python", "tools/partial.py", *rest]:
                 self._partial(rest)
             case ["python", "tools/robustness.py", *rest]:

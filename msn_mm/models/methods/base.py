@@ -149,3 +149,16 @@ class PretrainingMethod(BaseModel):
     def view_use(self, name: str) -> ViewUse:
         """Tell what a step does with the views of a group."""
         return ViewUse()
+
+    def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
+        """Tell which patches of each view the trained network does not see.
+
+        Args:
+            name: Name of the group.
+            view: ``images`` ``(V * B, C, S, S)`` and ``key`` ``(V * B,)``.
+
+        Returns:
+            ``(V * B, R, C)`` bool over the grid of patches, or None for a group that is
+            seen whole.
+        """
+        return None

@@ -72,6 +72,13 @@ class IBOT(DINO):
         masked = self.mask["ratio"] * self.mask["probability"]
         return ViewUse(target=True, head_patches=masked, target_head_patches=1.0)
 
+    def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
+        """Tell in place of which patches of each view the trained network sees a mask token."""
+        if name not in self.target_views:
+            return None
+        grid = self.backbone.grid_of(*view["images"].shape[-2:])
+        return block_masks(view["key"], grid, **self.mask).unflatten(1, grid)
+
     def loss(self, inputs: Views) -> dict[str, Tensor]:
         """Compute the losses of a training batch, and statistics for the log."""
         whole, others = self.split(inputs)

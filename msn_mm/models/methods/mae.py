@@ -13,7 +13,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
 from msn_mm.models.ops.finite import magnitude
-from msn_mm.models.ops.masking import num_kept, random_keep, restoring_order
+from msn_mm.models.ops.masking import is_dropped, num_kept, random_keep, restoring_order
 from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.models.ops.vit_start import fix_positions_, start_linear_, start_patches_
 from msn_mm.registry import MODELS
@@ -105,6 +105,12 @@ class MAE(PretrainingMethod):
     def view_use(self, name: str) -> ViewUse:
         """Tell what a step does with the views of a group."""
         return ViewUse(mask_ratio=self.mask_ratio)
+
+    def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
+        """Tell which patches of each view the encoder does not see."""
+        rows, columns = self.backbone.grid
+        keep = random_keep(len(view["key"]), rows * columns, self.mask_ratio, keys=view["key"])
+        return is_dropped(keep, rows * columns).unflatten(1, (rows, columns))
 
     @property
     def decoder_shape(self) -> ViTShape:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from msn_mm.errors import UserError
 from msn_mm.models.methods.base import PretrainingMethod
-from msn_mm.models.ops.masking import random_keep
+from msn_mm.models.ops.masking import is_dropped, random_keep
 from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
 from msn_mm.registry import MODELS
 
@@ -94,18 +94,32 @@ class SelfDistillation(PretrainingMethod):
             mask_ratio: Share of patches to drop.
             target: By the target network, without gradients.
         """
-        images, keys = view["images"], view["key"]
         backbone = self.target_backbone if target else self.backbone
-        keep: Tensor | None = None
-        if self.shared_mask and mask_ratio > 0.0:
-            rows, columns = self.backbone.grid_of(*images.shape[-2:])
-            keep = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
-            keep = keep.expand(len(images), -1)
+        keep = self.kept_patches(view, mask_ratio)
 
         def trunk(images: Tensor, keep: Tensor | None, keys: Tensor) -> Tensor:
-            z: Tensor = backbone(images, mask_ratio=mask_ratio, keep=keep, keys=keys)
+            z: Tensor = backbone(images, keep=keep, keys=keys)
             return z
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and not target):
-            z = self.in_pieces(trunk, images, keep, keys)
+            z = self.in_pieces(trunk, view["images"], keep, view["key"])
             return z, (self.target_head if target else self.head)(z)
+
+    def kept_patches(self, view: dict[str, Tensor], mask_ratio: float) -> Tensor | None:
+        """Draw the patches of each view that stay: ``(V * B, M)`` indices, or None for all."""
+        if not mask_ratio:
+            return None
+        keys = view["key"]
+        rows, columns = self.backbone.grid_of(*view["images"].shape[-2:])
+        if self.shared_mask:
+            one = random_keep(1, rows * columns, mask_ratio, keys=keys[:1])
+            return one.expand(len(keys), -1)
+        return random_keep(len(keys), rows * columns, mask_ratio, keys=keys)
+
+    def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
+        """Tell which patches of each view the trained network does not see."""
+        keep = self.kept_patches(view, self.mask_ratio.get(name, 0.0))
+        if keep is None:
+            return None
+        rows, columns = self.backbone.grid_of(*view["images"].shape[-2:])
+        return is_dropped(keep, rows * columns).unflatten(1, (rows, columns))

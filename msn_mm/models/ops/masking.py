@@ -64,6 +64,12 @@ def gather_tokens(tokens: Tensor, keep: Tensor) -> Tensor:
     return tokens.gather(1, keep.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
+def is_dropped(keep: Tensor, num_patches: int) -> Tensor:
+    """Tell which patches are not kept: ``(B, M)`` indices -> ``(B, N)`` bool."""
+    mask = torch.ones(len(keep), num_patches, dtype=torch.bool, device=keep.device)
+    return mask.scatter_(1, keep, False)
+
+
 def restoring_order(keep: Tensor, num_patches: int) -> Tensor:
     """Return where each patch lies in a row of the kept ones, as in ``keep``, and then the rest.
 
