@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import HELD_OUT_STREAM, philox
+from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
 
@@ -62,6 +63,12 @@ class HeldOut(Dataset):
     def data_root(self) -> Any:
         """Where the wrapped data set lies."""
         return getattr(self.dataset, "data_root", None)
+
+    @property
+    def windows(self) -> Windows | None:
+        """In which order the images of this part are to be read; None for any."""
+        found = windows_of(self.dataset)
+        return None if found is None else found.of(self.indices)
 
     def full_init(self) -> None:
         """The annotations were loaded to choose by."""

@@ -23,6 +23,7 @@ from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.multi_crop import sample_crop
 from msn_mm.datasets.replacement import show
+from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
 
@@ -78,6 +79,12 @@ class LabelledViews(Dataset):
     def metainfo(self) -> dict[str, Any]:
         """Meta information of the wrapped data set, ``classes`` among it where known."""
         return dict(self.dataset.metainfo)
+
+    @property
+    def windows(self) -> Windows | None:
+        """In which order the images in use are to be read; None for any."""
+        found = windows_of(self.dataset)
+        return found if found is None or self.indices is None else found.of(self.indices)
 
     def full_init(self) -> None:
         """Load the wrapped data set's annotations, if it was told to wait."""
