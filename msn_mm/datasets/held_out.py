@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import HELD_OUT_STREAM, philox
+from msn_mm.datasets.labels import no_labels
 from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
@@ -93,8 +94,5 @@ class HeldOut(Dataset):
     def _label(self, index: int) -> int:
         info = self.dataset.get_data_info(index)
         if "gt_label" not in info:
-            raise UserError(
-                f"{type(self.dataset).__name__} gives no labels; a classifier needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
+            raise no_labels(self.dataset, "a classifier")
         return int(info["gt_label"])

@@ -21,6 +21,7 @@ from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.decode import as_pixels
 from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
+from msn_mm.datasets.labels import no_labels
 from msn_mm.datasets.multi_crop import sample_crop
 from msn_mm.datasets.replacement import show
 from msn_mm.datasets.windows import Windows, windows_of
@@ -120,10 +121,7 @@ class LabelledViews(Dataset):
         key = SampleKey.of(key)
         shown = show(self, key, self.transform, self.max_tries)
         if "gt_label" not in shown.info:
-            raise UserError(
-                f"{type(self.dataset).__name__} gives no labels; a classifier needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
+            raise no_labels(self.dataset, "a classifier")
         sample = {
             "index": self.place(shown.place),
             "label": int(shown.info["gt_label"]),

@@ -59,6 +59,8 @@ class TarShards(PackedImages):
         ValueError: If ``window`` is below 1.
     """
 
+    LABELS = "for tar shards with a member NAME.cls an image: labels='cls'"
+
     def __init__(
         self,
         data_root: str | Path | Sequence[str | Path],

@@ -44,6 +44,8 @@ class TableImages(PackedImages):
             a label.
     """
 
+    LABELS = "name the column that holds them: labels='label'"
+
     def __init__(
         self,
         data_root: str | Path | Sequence[str | Path],
