@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msn_mm.datasets.decode import printable
-from msn_mm.datasets.image_folder import is_image
+from msn_mm.datasets.image_folder import EXTENSIONS
 from msn_mm.datasets.shards.names import webdataset
 from msn_mm.errors import UserError
 
@@ -109,7 +109,7 @@ def _samples(tar: tarfile.TarFile, image: str | None, label: str | None) -> Iter
             yield sample
             sample = _Sample(key)
         ending = ending.lower()
-        if ending == image or (image is None and is_image(f"x.{ending}")):
+        if ending == image or (image is None and f".{ending}".endswith(EXTENSIONS)):
             sample.images.append(member)
         elif ending == label:
             content = tar.extractfile(member)

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -60,9 +61,8 @@ class ShardStage:
     """
 
     def __init__(self, folder: str | Path | None, keep: int) -> None:
-        if folder is None:
-            folder = Path(tempfile.gettempdir(), f"msn_mm_{os.getuid()}")
-        self.folder = Path(folder).expanduser()
+        own = Path(tempfile.gettempdir(), f"msn_mm_{os.getuid()}")
+        self.folder = own if folder is None else Path(folder).expanduser()
         self.keep = keep
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,7 +71,7 @@ class ShardStage:
             raise UserError(
                 f"cannot make {self.folder} for copies of shards ({error.strerror}); set stage_dir"
             ) from error
-        if owner != os.getuid():
+        if folder is None and owner != os.getuid():  # anyone can make it there, for others
             raise UserError(f"{self.folder} belongs to another user; set stage_dir to one of yours")
         self._wanted: list[Copied] = []
         self._more = threading.Condition()
@@ -99,10 +99,14 @@ class ShardStage:
         while True:
             try:
                 file = copy.open("rb")
-                os.utime(copy)
-                return file
             except FileNotFoundError:
                 self._fetch(copied, copy)
+                continue
+            with suppress(
+                FileNotFoundError
+            ):  # dropped this very moment; it can be read all the same
+                os.utime(copy)
+            return file
 
     def prepare(self, shards: Iterable[Copied]) -> None:
         """Copy shards in the background, in this order.
@@ -126,38 +130,45 @@ class ShardStage:
                 copied = self._wanted.pop(0)
             try:
                 self.open(copied).close()
-            except (UserError, OSError):
+            except Exception:  # told where the shard is opened
                 continue
 
     def _fetch(self, copied: Copied, copy: Path) -> None:
-        part = copy.with_suffix(".part")
-        with FileLock(copy.with_suffix(".lock")):
-            if copy.exists():
-                return
-            try:
-                with _source(copied.shard) as source, part.open("wb") as target:
-                    shutil.copyfileobj(source, target, _PIECE)
-                    target.flush()
-                    read = target if is_address(copied.shard) else source
-                    status = os.fstat(read.fileno())
-                if copied.check is not None:
-                    copied.check(status)
-                part.rename(copy)
-            except OSError as error:
-                reason = " ".join(str(error.strerror or error).split())
-                raise UserError(
-                    f"cannot copy shard {copied.shard} to {self.folder}: {reason}; see that it "
-                    "can be read, and that there is room (stage_dir, window)"
-                ) from error
-            finally:
-                part.unlink(missing_ok=True)
-        self._drop_oldest()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # cleaners empty /tmp
+            with FileLock(copy.with_suffix(".lock")):
+                if not copy.exists():
+                    _copy(copied, copy)
+            self._drop_oldest()
+        except OSError as error:
+            reason = " ".join(str(error.strerror or error).split())
+            raise UserError(
+                f"cannot copy shard {copied.shard} to {self.folder}: {reason}; see that it can be "
+                "read, and that there is room (stage_dir, window)"
+            ) from error
 
     def _drop_oldest(self) -> None:
         with FileLock(self.folder / "drop.lock"):
-            copies = [(file.stat().st_mtime_ns, file) for file in self.folder.glob(f"*{_COPY}")]
-            for _, file in sorted(copies)[: -self.keep]:
+            used = []
+            for file in self.folder.glob(f"*{_COPY}"):
+                with suppress(FileNotFoundError):
+                    used.append((file.stat().st_mtime_ns, file))
+            for _, file in sorted(used)[: -self.keep]:
                 file.unlink(missing_ok=True)
+
+
+def _copy(copied: Copied, copy: Path) -> None:
+    part = copy.with_suffix(".part")
+    try:
+        with _source(copied.shard) as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target, _PIECE)
+            target.flush()
+            status = os.fstat((target if is_address(copied.shard) else source).fileno())
+        if copied.check is not None:
+            copied.check(status)
+        part.rename(copy)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _source(shard: str) -> IO[bytes]:
