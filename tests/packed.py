@@ -54,7 +54,7 @@ def write_tars(
     folder: Path, images: Sequence[Path], each: int = 4, labels: bool = False, library: bool = False
 ) -> list[Path]:
     """Write images to shards of ``each``, by Python's tarfile or by webdataset itself."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for first in range(0, len(images), each):
         shard = folder / f"{first // each:03}.tar"

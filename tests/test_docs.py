@@ -30,6 +30,7 @@ from msn_mm.registry import MODELS
 from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
 from msn_mm.utils.protocol_options import NO_CHECKPOINT
+from tests.packed import write_arrow, write_parquet, write_tars
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -312,8 +313,9 @@ class Workplace:
         small = [
             "global_batch_size=4",
             "train_dataloader.dataset.transform.views.focal.num=1",
-            "data_root=data/my_images",
         ]
+        if cfg.train_dataloader.dataset.dataset.type == "ImageFolder":
+            small.append("data_root=data/my_images")
         if cfg.get("val_dataloader"):
             small += ["val_dataloader.num_workers=0", "val_evaluator.splits=2"]
         return [*IMAGE_CONFIG, *(small if train else [])]
@@ -343,12 +345,30 @@ def _write_images(root: Path) -> None:
         folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
     for part in ("train", "test"):
         folders |= {f"data/my_transfer/{part}/cat": 5, f"data/my_transfer/{part}/dog": 5}
+    _write_packed(root, photos)
     rng = np.random.default_rng(0)
     for number, (folder, count) in enumerate(folders.items()):
         (root / folder).mkdir(parents=True)
         for k in range(count):
             photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
             photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
+
+
+def _write_packed(root: Path, photos: list[Image.Image]) -> None:
+    folder = root / "photos"
+    folder.mkdir()
+    for k in range(18):
+        photos[k % 2].rotate(k).save(folder / f"{k:03}.jpg")
+    images = sorted(folder.iterdir())
+    write_tars(root / "data/shards", images[:9], each=3, labels=True)
+    for part in ("support", "query"):
+        shards = write_tars(root / "data/labelled_shards", images, each=6, labels=True)
+        for shard in shards:
+            shard.rename(shard.with_name(f"{part}-{shard.name}"))
+    write_parquet(root / "data/parquet", images)
+    write_parquet(root / "data/parquet", images[:3], split="test")
+    write_arrow(root / "data/arrow", images)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +386,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("LOCAL_RANK", "0")
+        patch.setenv("MSN_MM_CACHE", str(root / "cache"))
         patch.setattr(
             "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
         )
