@@ -1,4 +1,7 @@
-"""The same few images as a folder, as tar shards, as Parquet and as Arrow files."""
+"""The same few images as a folder, as tar shards, as Parquet and as Arrow files.
+
+What imports this may run where the optional libraries of these formats are missing.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-import webdataset
 from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -33,7 +33,6 @@ HUB = {
         }
     }
 }
-IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def write_images(folder: Path, count: int = 24) -> list[Path]:
@@ -77,6 +76,8 @@ def write_tar(shard: Path, members: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _by_webdataset(shard: Path, members: Sequence[tuple[str, bytes]]) -> None:
+    import webdataset
+
     samples: dict[str, dict[str, Any]] = {}
     for name, content in members:
         key, _, ending = name.partition(".")
@@ -86,20 +87,30 @@ def _by_webdataset(shard: Path, members: Sequence[tuple[str, bytes]]) -> None:
             writer.write(sample)
 
 
-def table_of(images: Sequence[Path], first: int = 0) -> pa.Table:
+def image_type() -> Any:
+    import pyarrow as pa
+
+    return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def table_of(images: Sequence[Path], first: int = 0) -> Any:
     """A table as `datasets` exports an Image and a ClassLabel."""
+    import pyarrow as pa
+
     cells = [{"bytes": path.read_bytes(), "path": path.name} for path in images]
     labels = [label_of(first + k) for k in range(len(images))]
     schema = pa.schema(
-        [("image", IMAGE_TYPE), ("label", pa.int64())],
+        [("image", image_type()), ("label", pa.int64())],
         metadata={b"huggingface": json.dumps(HUB).encode()},
     )
-    return pa.table([pa.array(cells, IMAGE_TYPE), pa.array(labels, pa.int64())], schema=schema)
+    return pa.table([pa.array(cells, image_type()), pa.array(labels, pa.int64())], schema=schema)
 
 
 def write_parquet(
     folder: Path, images: Sequence[Path], files: int = 2, group: int = 4, split: str = "train"
 ) -> list[Path]:
+    import pyarrow.parquet as pq
+
     folder.mkdir(parents=True, exist_ok=True)
     share = -(-len(images) // files)
     paths = [folder / f"{split}-{k:05}-of-{files:05}.parquet" for k in range(files)]
@@ -111,6 +122,8 @@ def write_parquet(
 
 def write_arrow(folder: Path, images: Sequence[Path], batch: int = 5) -> Path:
     """Write what `datasets.save_to_disk` leaves, and a cache that it may leave beside."""
+    import pyarrow as pa
+
     folder.mkdir(parents=True)
     table = table_of(images)
     for name in ("data-00000-of-00001.arrow", "cache-0123456789abcdef.arrow"):

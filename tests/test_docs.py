@@ -39,6 +39,8 @@ TEXT = {name: doc.read_text() for name, doc in zip(NAMES, DOCS, strict=True)}
 README, SWAPPING = TEXT["README.md"], TEXT["docs/swapping_a_backbone.md"]
 SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
 
+# Optional libraries of whole guides.
+NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow")}
 # `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
 MOST_NOT_RUN = 2
 FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
@@ -345,13 +347,19 @@ def _write_images(root: Path) -> None:
         folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
     for part in ("train", "test"):
         folders |= {f"data/my_transfer/{part}/cat": 5, f"data/my_transfer/{part}/dog": 5}
-    _write_packed(root, photos)
+    if all(map(importlib.util.find_spec, NEEDS["docs/data_formats.md"])):
+        _write_packed(root, photos)
     rng = np.random.default_rng(0)
     for number, (folder, count) in enumerate(folders.items()):
         (root / folder).mkdir(parents=True)
         for k in range(count):
             photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
             photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
+
+
+def _need_libraries(name: str) -> None:
+    for library in NEEDS.get(name, ()):
+        pytest.importorskip(library)
 
 
 def _write_packed(root: Path, photos: list[Image.Image]) -> None:
@@ -398,6 +406,7 @@ def test_blocks_do_what_they_say(
     name: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of the guide, as its reader goes through it."""
+    _need_libraries(name)
     scope: dict[str, Any] = {}
     said = ""
     for block in BLOCKS[name]:
@@ -472,6 +481,7 @@ TRAINED = re.findall(r"tools/train.py (configs/my_\w+\.py)", "".join(TEXT.values
     ids=lambda block: f"{block.name}-{block.line}",
 )
 def test_a_config_of_the_guides_trains(block: Block, place: Workplace) -> None:
+    _need_libraries(block.name)
     place.run(f"python tools/train.py {place.write_config(block)}")
     results = place.root / "work_dirs" / Path(str(block.config)).stem / "results.json"
     assert json.loads(results.read_text())["settings"]["iterations"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch.utils.data import Dataset
 
 from msn_mm.datasets.windows import Windows
 from msn_mm.errors import UserError
+
+_NUMBER = re.compile("-?[0-9]+")
 
 
 class PackedImage(NamedTuple):
@@ -131,10 +134,19 @@ def numbered(words: Sequence[str] | NDArray[np.str_]) -> tuple[NDArray[np.int64]
 
     Returns:
         ``(n,)`` labels, and the names of the classes, none for numbers.
+
+    Raises:
+        UserError: A number is below 0.
     """
     texts = np.asarray(words, dtype=np.str_)
-    if all(word.isascii() and word.isdecimal() for word in np.unique(texts).tolist()):
-        return texts.astype(np.int64), ()
+    if all(_NUMBER.fullmatch(word) for word in np.unique(texts).tolist()):
+        labels = texts.astype(np.int64)
+        if labels.min(initial=0) < 0:
+            raise UserError(
+                f"image {int(labels.argmin())} has the label {labels.min()}; labels count from 0: "
+                "leave out images without one, or set labels='none'"
+            )
+        return labels, ()
     names, labels = np.unique(texts, return_inverse=True)
     return labels.astype(np.int64), tuple(names.tolist())
 

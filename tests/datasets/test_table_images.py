@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from mmengine.registry import init_default_scope
 
@@ -26,9 +25,9 @@ from msn_mm.datasets import sampler as sampler_module
 from msn_mm.errors import UserError
 from tests.packed import (
     CLASSES,
-    IMAGE_TYPE,
     assert_equal,
     epoch,
+    image_type,
     indices,
     label_of,
     loader,
@@ -37,6 +36,9 @@ from tests.packed import (
     write_images,
     write_parquet,
 )
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 KINDS = {"ParquetImages": ParquetImages, "ArrowImages": ArrowImages}
 
@@ -221,13 +223,22 @@ def test_plain_binary_columns_and_words_for_labels(tmp_path: Path, images: list[
     assert ArrowImages(tmp_path / "x.arrow").get_data_info(2)["img_packed"].read() == content[2]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_that_is_spawned_reads_too(tmp_path: Path, images: list[Path], kind: str) -> None:
+    data = KINDS[kind](write(kind, tmp_path / "data", images), labels="label")
+    data.get_data_info(3)["img_packed"].read()
+    info = pickle.loads(pickle.dumps(data)).get_data_info(20)
+    assert info["img_packed"].read() == images[20].read_bytes()
+    assert info["img_path"].endswith("/020.jpg") and info["gt_label"] == label_of(20)
+
+
 def test_rows_without_bytes(tmp_path: Path, images: list[Path]) -> None:
     cells = [
         None,
         {"bytes": None, "path": "a.jpg"},
         {"bytes": images[0].read_bytes(), "path": None},
     ]
-    pq.write_table(pa.table({"image": pa.array(cells, IMAGE_TYPE)}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"image": pa.array(cells, image_type())}), tmp_path / "x.parquet")
     batches = epoch(loader({"type": "ParquetImages", "data_root": str(tmp_path)}, batch=3), 0)
     told = dict(bad for batch in batches for bad in batch["data_samples"]["unreadable"])
     assert told[f"{tmp_path}/x.parquet/a.jpg"].startswith("row 1 holds no bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import sys
 import time
@@ -37,6 +38,8 @@ from tests.packed import (
     write_tar,
     write_tars,
 )
+
+pytest.importorskip("webdataset")
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +219,25 @@ def test_labelled_views_and_evaluation(tmp_path: Path, images: list[Path]) -> No
     assert len(marks - {moved.identity(k) for k in range(24)}) == 4
     with pytest.raises(UserError, match=r"TarShards gives no labels; .*labels='cls'"):
         LabelledViews(TarShards(tmp_path / "shards"), LabelledCrop(16))[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_worker_that_is_spawned_reads_too(
+    tmp_path: Path, images: list[Path], stream: bool
+) -> None:
+    write_tars(tmp_path / "shards", images)
+    data = TarShards(tmp_path / "shards", stream=stream)
+    data.get_data_info(3)["img_packed"].read()
+    copied = pickle.loads(pickle.dumps(data))
+    assert copied.get_data_info(20)["img_packed"].read() == images[20].read_bytes()
+    assert (copied.windows is None) == (not stream)
+
+
+def test_labels_below_zero(tmp_path: Path, images: list[Path]) -> None:
+    content = images[0].read_bytes()
+    write_tar(tmp_path / "x.tar", [("a.jpg", content), ("a.cls", b"-1")])
+    with pytest.raises(UserError, match="image 0 has the label -1; labels count from 0"):
+        TarShards(tmp_path / "x.tar", labels="cls")
 
 
 def test_labels_may_be_words(tmp_path: Path, images: list[Path]) -> None:

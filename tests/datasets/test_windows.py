@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msn_mm.datasets import HeldOut, KeyedSampler
+from msn_mm.datasets import HeldOut, KeyedSampler, LabelledCrop, LabelledViews, MultiViewDataset
 from msn_mm.datasets import sampler as module
 from msn_mm.datasets.windows import Windows
 
@@ -123,6 +123,15 @@ def test_a_part_of_the_data_is_read_in_windows_too() -> None:
         size = int(np.isin(GROUPS[part.indices], list(window)).sum())
         assert set(seen[:size]) == window
         seen = seen[size:]
+
+
+def test_labelled_views_of_some_images_keep_to_the_groups() -> None:
+    chosen = np.arange(0, len(GROUPS), 2)
+    some = LabelledViews(Grouped(), LabelledCrop(16), indices=chosen.tolist())
+    assert some.windows is not None
+    assert np.array_equal(some.windows.groups, GROUPS[chosen]) and some.windows.span == 3
+    whole = MultiViewDataset(LabelledViews(Grouped(), LabelledCrop(16)), lambda sample: sample)
+    assert whole.windows is not None and len(whole.windows.groups) == len(GROUPS)
 
 
 def test_in_order_without_shuffle() -> None:
