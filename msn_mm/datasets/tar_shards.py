@@ -13,7 +13,7 @@ from mmengine.dist import get_rank
 
 from msn_mm.datasets.decode import UnreadableImageError, printable
 from msn_mm.datasets.packed_images import PackedImages, named_classes, numbered
-from msn_mm.datasets.shards.index import ShardIndex, index_shards
+from msn_mm.datasets.shards.index import IndexedShard, index_shards
 from msn_mm.datasets.shards.names import find_shards, is_address
 from msn_mm.datasets.shards.stage import Copied, ShardStage
 from msn_mm.datasets.windows import Windows
@@ -81,15 +81,17 @@ class TarShards(PackedImages):
             self.stage = ShardStage(stage_dir, keep=2 * window + 2)
         label = None if labels == "none" else labels.lower().lstrip(".")
         ending = None if image is None else image.lower().lstrip(".")
-        self.shards = index_shards(shards, ending, label, self._fetch)
-        counts = [len(shard.contents.offsets) for shard in self.shards]
+        indexed = index_shards(shards, ending, label, self._fetch)
+        self.shards = [shard for shard, _ in indexed]
+        contents = [content for _, content in indexed]
+        counts = [len(content.offsets) for content in contents]
         self.shard_of = np.repeat(np.arange(len(counts)), counts)
-        self.offsets = np.concatenate([shard.contents.offsets for shard in self.shards])
-        self.sizes = np.concatenate([shard.contents.sizes for shard in self.shards])
-        self.names = np.concatenate([shard.contents.names for shard in self.shards])
+        self.offsets = np.concatenate([content.offsets for content in contents])
+        self.sizes = np.concatenate([content.sizes for content in contents])
+        self.names = np.concatenate([content.names for content in contents])
         found, words = None, tuple[str, ...]()
         if label is not None:
-            texts = np.concatenate([shard.contents.labels for shard in self.shards])
+            texts = np.concatenate([content.labels for content in contents])
             found, words = numbered(np.char.decode(texts, "utf-8", "replace"))
         names = words or named_classes(classes, found)
         self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
@@ -138,7 +140,7 @@ class TarShards(PackedImages):
         self._open[number] = file
         return file
 
-    def _checked(self, index: ShardIndex) -> IO[bytes]:
+    def _checked(self, index: IndexedShard) -> IO[bytes]:
         if self.stage is not None:
             return self.stage.open(index.copied())
         try:

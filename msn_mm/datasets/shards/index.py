@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -32,21 +32,19 @@ _AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
-class ShardIndex:
+class IndexedShard:
     """A shard as it was when it was looked through.
 
     Attributes:
         shard: Path or address.
         bytes: Its size.
         modified: Its time of change in nanoseconds; 0 for an address.
-        contents: Its images.
-        kept: The file that this is kept in.
+        kept: The file that its contents are kept in.
     """
 
     shard: str
     bytes: int
     modified: int
-    contents: Contents
     kept: Path
 
     def copied(self) -> Copied:
@@ -62,7 +60,8 @@ class ShardIndex:
         """
         if (status.st_size, self._time_of(status)) != (self.bytes, self.modified):
             # An address tells nothing of itself beforehand, so its index would stay.
-            self.kept.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.kept.unlink()
             raise UserError(
                 f"shard {self.shard} has changed since it was indexed ({self.bytes} bytes then, "
                 f"{status.st_size} now, or another time of change); start again to index it anew"
@@ -77,8 +76,8 @@ def index_shards(
     image: str | None,
     label: str | None,
     fetch: Callable[[str], IO[bytes]],
-) -> list[ShardIndex]:
-    """Return the index of each shard, from the cache where it is there and still right.
+) -> list[tuple[IndexedShard, Contents]]:
+    """Return each shard and what is in it, from the cache where that is still right.
 
     The cache is ``shards`` below :func:`~msn_mm.convert.download.cache_directory`. A
     local shard is told by its path, size and time of change.
@@ -94,26 +93,26 @@ def index_shards(
     """
     folder = cache_directory() / "shards"
     found = {shard: _kept(folder, shard, image, label) for shard in shards}
-    if all(index is not None for index in found.values()):
-        return [index for index in found.values() if index is not None]
+    if None not in found.values():
+        return [pair for pair in found.values() if pair is not None]
     key = hashlib.sha256("\0".join(map(os.path.abspath, shards)).encode("utf-8", "replace"))
     # Of several processes one looks through them.
     with _lock(folder, key.hexdigest()[:16]):
         found = {shard: _kept(folder, shard, image, label) for shard in shards}
-        missing = [shard for shard, index in found.items() if index is None]
+        missing = [shard for shard, pair in found.items() if pair is None]
         with (
             Progress(len(missing), "index", unit="shards") as progress,
             ThreadPoolExecutor(_AT_A_TIME) as pool,
         ):
             made = pool.map(lambda shard: _make(folder, shard, image, label, fetch), missing)
             try:
-                for done, (shard, index) in enumerate(zip(missing, made, strict=True), 1):
-                    found[shard] = index
+                for done, (shard, pair) in enumerate(zip(missing, made, strict=True), 1):
+                    found[shard] = pair
                     progress.to(done)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-    return [index for index in found.values() if index is not None]
+    return [pair for pair in found.values() if pair is not None]
 
 
 def _lock(folder: Path, key: str) -> Any:
@@ -137,19 +136,21 @@ def _place(folder: Path, shard: str, image: str | None, label: str | None) -> Pa
     return folder / f"{hashlib.sha256(what.encode('utf-8', 'surrogateescape')).hexdigest()}.npz"
 
 
-def _kept(folder: Path, shard: str, image: str | None, label: str | None) -> ShardIndex | None:
+def _kept(
+    folder: Path, shard: str, image: str | None, label: str | None
+) -> tuple[IndexedShard, Contents] | None:
     path = _place(folder, shard, image, label)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         size, modified = arrays.pop("shard").tolist()
-        index = ShardIndex(shard, size, modified, Contents(**arrays), path)
+        contents = Contents(**arrays)
         status = None if is_address(shard) else os.stat(shard)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None  # not there, or damaged
     if status is not None and (status.st_size, status.st_mtime_ns) != (size, modified):
         return None
-    return index
+    return IndexedShard(shard, size, modified, path), contents
 
 
 def _make(
@@ -158,7 +159,7 @@ def _make(
     image: str | None,
     label: str | None,
     fetch: Callable[[str], IO[bytes]],
-) -> ShardIndex:
+) -> tuple[IndexedShard, Contents]:
     path = _place(folder, shard, image, label)
     try:
         with fetch(shard) if is_address(shard) else Path(shard).open("rb") as file:
@@ -167,10 +168,7 @@ def _make(
     except OSError as error:
         raise UserError(f"cannot read shard {shard}: {error.strerror or error}") from error
     modified = 0 if is_address(shard) else status.st_mtime_ns
-    index = ShardIndex(shard, status.st_size, modified, contents, path)
-    try:
-        with writing_atomically(path) as kept:
-            np.savez(kept, shard=np.array([index.bytes, modified]), **vars(contents))
-    except UserError:
-        pass  # told once, when the folder was tried
-    return index
+    # A folder that cannot be written was told of when it was tried.
+    with suppress(UserError), writing_atomically(path) as kept:
+        np.savez(kept, shard=np.array([status.st_size, modified]), **vars(contents))
+    return IndexedShard(shard, status.st_size, modified, path), contents
