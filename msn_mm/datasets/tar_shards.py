@@ -157,8 +157,11 @@ class TarShards(PackedImages):
     def _prepare(self, numbers: Sequence[int]) -> None:
         assert self.stage is not None
         # Processes of one machine begin at different shards.
-        first = get_rank() % len(numbers)
-        turned = [*numbers[first:], *numbers[:first]]
+        turned: list[int] = []
+        for begin in range(0, len(numbers), self.window):
+            window = numbers[begin : begin + self.window]
+            first = get_rank() % len(window)
+            turned += [*window[first:], *window[:first]]
         self.stage.prepare(self.shards[number].copied() for number in turned)
 
 

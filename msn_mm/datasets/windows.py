@@ -46,7 +46,8 @@ class Windows:
     Args:
         groups: ``(n,)`` the group of each image.
         span: Groups of a window.
-        prepare: Is told the groups that are wanted next, before any of their images is.
+        prepare: Is told, as a window begins, its groups and then those of the next one;
+            what it was told before is no longer wanted.
 
     Raises:
         ValueError: If ``span`` is below 1.
@@ -89,8 +90,7 @@ class Windows:
         for place in places:
             window = int(np.searchsorted(order.ends, place, side="right"))
             if window > ready and self.prepare is not None:
-                for near in order.groups[window : window + 2]:
-                    self.prepare(near.tolist())
+                self.prepare(np.concatenate(order.groups[window : window + 2]).tolist())
             ready = window
             yield int(order.images[place])
 

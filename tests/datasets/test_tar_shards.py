@@ -8,11 +8,13 @@ import pickle
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from mmengine.registry import init_default_scope
 
 from msn_mm.datasets import (
@@ -159,6 +161,27 @@ def test_each_shard_is_copied_once_an_epoch_and_few_stay(
     rest = epoch(data, 0, skip=20)
     assert indices(rest) == reads[20:]
     assert set(copies.made) == {f"{i // 2:03}.tar" for i in reads[20:]}
+
+
+def test_shards_that_were_shown_meanwhile_are_not_copied(
+    tmp_path: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [Copied(str(shard)) for shard in write_tars(tmp_path / "shards", images)]
+    stage, copies = ShardStage(tmp_path / "stage", keep=6), Copies(monkeypatch)
+    # The thread is at work on the first when the others are no longer wanted.
+    with FileLock((stage.folder / shards[0].key).with_suffix(".lock")):
+        stage.prepare(shards[:4])
+        wait_until(lambda: len(stage._wanted) == 3)
+        stage.prepare(shards[4:])
+    wait_until(lambda: len(copies.made) == 3)
+    assert copies.made == ["000.tar", "004.tar", "005.tar"]
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def iter_epoch(data: Any, number: int) -> Any:

@@ -109,13 +109,13 @@ class ShardStage:
             return file
 
     def prepare(self, shards: Iterable[Copied]) -> None:
-        """Copy shards in the background, in this order.
+        """Copy shards in the background, in this order, and no longer those of the last call.
 
+        Where copying falls behind, what was shown meanwhile need not be copied any more.
         One that cannot be had is told of when it is opened.
         """
         with self._more:
-            wanted = {one.key for one in self._wanted}
-            self._wanted += [one for one in shards if one.key not in wanted]
+            self._wanted = list(shards)
             self._more.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, daemon=True, name="stage")
