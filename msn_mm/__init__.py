@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from msn_mm.apis import evaluate_lowshot, extract_features
     from msn_mm.convert.apis import load_backbone
     from msn_mm.convert.classifier import load_classifier
+    from msn_mm.few_labels.predictor import load_predictor
 
 # mmcv-lite announces at import that compiled operators are missing. The
 # project uses none of them, so the sentence only alarms the reader.
@@ -21,6 +22,7 @@ __all__ = [
     "extract_features",
     "load_backbone",
     "load_classifier",
+    "load_predictor",
 ]
 
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
     "extract_features": "msn_mm.apis",
     "load_backbone": "msn_mm.convert.apis",
     "load_classifier": "msn_mm.convert.classifier",
+    "load_predictor": "msn_mm.few_labels.predictor",
 }
 
 

@@ -19,6 +19,26 @@ from msn_mm.engine.launch import build_runner, load_config
 
 IMAGES = 64
 
+# Runs a tool's main() on each case in one process, then tells what was loaded.
+MISTAKES_DRIVER = """
+import contextlib, io, json, runpy, sys
+cases = json.load(sys.stdin)
+main = runpy.run_path(sys.argv[1])["main"]
+from msn_mm.utils.cli import run_tool
+told = []
+for words in cases:
+    errors, output = io.StringIO(), io.StringIO()
+    status = None
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
+        try:
+            run_tool(main, words)
+        except SystemExit as end:
+            status = end.code
+    heavy = sorted({"torch", "mmengine", "numpy", "timm", "scipy"} & set(sys.modules))
+    told.append([status, errors.getvalue(), output.getvalue(), heavy])
+print(json.dumps(told))
+"""
+
 
 @contextmanager
 def leaving_group() -> Iterator[None]:

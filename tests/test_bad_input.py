@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import MISTAKES_DRIVER
 
 from msn_mm.engine.launch import load_config
 from msn_mm.registry import MODELS
@@ -153,27 +154,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# Runs a tool's main() on each case in one process, then tells what was loaded.
-DRIVER = """
-import contextlib, io, json, runpy, sys
-cases = json.load(sys.stdin)
-main = runpy.run_path(sys.argv[1])["main"]
-from msn_mm.utils.cli import run_tool
-told = []
-for words in cases:
-    errors, output = io.StringIO(), io.StringIO()
-    status = None
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
-        try:
-            run_tool(main, words)
-        except SystemExit as end:
-            status = end.code
-    heavy = sorted({"torch", "mmengine", "numpy", "timm"} & set(sys.modules))
-    told.append([status, errors.getvalue(), output.getvalue(), heavy])
-print(json.dumps(told))
-"""
-
-
 @pytest.mark.parametrize("tool", TOOLS)
 def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place: Path) -> None:
     asked = cases(tool)
@@ -181,7 +161,7 @@ def test_a_mistake_is_one_line_before_anything_heavy_is_loaded(tool: str, place:
     names = {"{c}": config, "{w}": "whole.pth", "{o}": "converted.safetensors"}
     before = sorted(place.iterdir())
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(ROOT / "tools" / f"{tool}.py")],
+        [sys.executable, "-c", MISTAKES_DRIVER, str(ROOT / "tools" / f"{tool}.py")],
         input=json.dumps([[names.get(word, word) for word in words] for words, _ in asked]),
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT)},

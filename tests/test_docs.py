@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from msn_mm.__main__ import main as msn_mm_command
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.finetuning import check_classifier, is_classifier
@@ -170,6 +171,8 @@ class Workplace:
                 self._partial(rest)
             case ["python", "tools/robustness.py", *rest]:
                 self._robustness(rest)
+            case ["msn-mm", command, *rest]:
+                self._command(command, rest)
             case ["python", "tools/convert.py", source, *rest]:
                 self.stand_in(source)
                 assert _tool("convert")["main"]([source, *rest]) == 0
@@ -303,6 +306,14 @@ class Workplace:
         tiny = [*self._tiny(args.config), *SHORT, "train_cfg.max_epochs=1"]
         assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
 
+    def _command(self, command: str, argv: list[str]) -> None:
+        if command == "fit":
+            checkpoint = argv[argv.index("--checkpoint") + 1]
+            if checkpoint.endswith(".pth"):
+                self.stand_in(checkpoint)
+        workers = [] if command == "export" else ["--workers", "0"]
+        assert msn_mm_command([command, *argv, *workers]) == 0
+
     def _tiny(self, config: str, train: bool = True) -> list[str]:
         """Options that make a config tiny; the digits' model is small enough as it is."""
         cfg = load_config(config)
@@ -355,6 +366,9 @@ def _write_images(root: Path) -> None:
         for k in range(count):
             photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
             photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
+    names = sorted(path.name for path in (root / "data/my_images/2023").iterdir())
+    labelled = [f"2023/{name},cat" for name in names] + ["deep/er/0.jpg,dog", "deep/er/1.PNG,dog"]
+    (root / "data/my_labels.csv").write_text("\n".join(["path,label", *labelled]))
 
 
 def _need_libraries(name: str) -> None:

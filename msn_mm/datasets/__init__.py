@@ -5,6 +5,7 @@ from msn_mm.datasets.collate import multi_view_collate
 from msn_mm.datasets.decode import UnreadableImageError
 from msn_mm.datasets.digits import Digits
 from msn_mm.datasets.evaluation_images import EvaluationImages
+from msn_mm.datasets.file_list import FileList
 from msn_mm.datasets.held_out import HeldOut
 from msn_mm.datasets.image_folder import ImageFolder
 from msn_mm.datasets.inaturalist import INaturalist
@@ -23,6 +24,7 @@ __all__ = [
     "Digits",
     "EvalCrop",
     "EvaluationImages",
+    "FileList",
     "HeldOut",
     "INaturalist",
     "ImageFolder",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from mmengine.logging import HistoryBuffer
 
 from msn_mm.convert.torch_file import read_tensor_file
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import is_safetensors
+from msn_mm.utils.checkpoint_files import is_safetensors, training_checkpoints
 
 # When a checkpoint was saved (seconds since 1970), beside MMEngine's own ``meta``.
 SAVED_AT = "saved_at"
@@ -152,6 +151,28 @@ def find_resumable(
         if fault := fault_of(asked):
             raise UserError(f"--resume: '{asked}' is of no use: {fault}{_offer(asked.parent)}")
         return asked, []
+    newest, skipped = newest_whole(directory, of)
+    if newest is not None:
+        return newest, skipped
+    passed = f" ({len(skipped)} damaged)" if skipped else ""
+    raise UserError(
+        f"--resume: no whole checkpoint in '{directory}'{passed}; leave --resume out to start "
+        "from scratch, or give the path of a checkpoint"
+    )
+
+
+def newest_whole(
+    directory: Path, of: Callable[[Mapping[str, Any]], bool] | None = None
+) -> tuple[Path | None, list[str]]:
+    """Return the newest whole ``epoch_*`` or ``iter_*`` file of a directory.
+
+    Args:
+        directory: of a run.
+        of: which checkpoints to take at all, by their ``meta``.
+
+    Returns:
+        The file, or ``None``, and one sentence for each newer file that cannot be used.
+    """
     skipped: list[str] = []
     for candidate in _newest_first(directory):
         if of is not None and not candidate.fault and not of(candidate.meta):
@@ -160,19 +181,11 @@ def find_resumable(
         if fault is None:
             return candidate.path, skipped
         skipped.append(f"passing over {candidate.path.name}: {fault}")
-    passed = f" ({len(skipped)} damaged)" if skipped else ""
-    raise UserError(
-        f"--resume: no whole checkpoint in '{directory}'{passed}; leave --resume out to start "
-        "from scratch, or give the path of a checkpoint"
-    )
+    return None, skipped
 
 
 def _newest_first(directory: Path) -> list[_Candidate]:
-    found = [
-        _examine(path)
-        for path in directory.glob("*.pth")
-        if re.fullmatch(r"(?:epoch|iter)_\d+\.pth", path.name)
-    ]
+    found = [_examine(path) for path in training_checkpoints(directory)]
     return sorted(found, key=lambda candidate: candidate.order, reverse=True)
 
 

@@ -6,7 +6,7 @@ Legend: n rows asked for, m of them to be encoded, B batch size, D width, W proc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -250,7 +250,11 @@ class _Views(Dataset):
 
 
 def view_loader(
-    views: Dataset, batches: Sequence[list[int]], workers: int, pin_memory: bool = False
+    views: Dataset,
+    batches: Sequence[list[int]],
+    workers: int,
+    pin_memory: bool = False,
+    collate: Callable[[list[Any]], Any] | None = None,
 ) -> DataLoader:
     """Return a loader of given batches of uint8 views.
 
@@ -259,19 +263,25 @@ def view_loader(
         batches: What each batch holds.
         workers: Data workers; 0 reads in the process itself.
         pin_memory: Whether the batches go to a GPU.
+        collate: What makes a batch of the items; default: :func:`stack_views`.
     """
     return DataLoader(
         views,
         batch_sampler=batches,
         num_workers=min(workers, len(batches)),
-        collate_fn=_stack,
+        collate_fn=collate or stack_views,
         pin_memory=pin_memory,
         # A loader draws a seed for its workers; the global generator is not ours.
         generator=torch.Generator(),
     )
 
 
-def _stack(views: list[Tensor]) -> Tensor:
+def stack_views(views: list[Tensor]) -> Tensor:
+    """Return views as one batch.
+
+    Raises:
+        UserError: They differ in size.
+    """
     sizes = {tuple(view.shape[1:]) for view in views}
     if len(sizes) > 1:
         one, other = sorted(sizes)[:2]

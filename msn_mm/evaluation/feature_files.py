@@ -108,7 +108,7 @@ class ImageFeatures:
         return path
 
 
-def _utf8(name: str) -> str:
+def utf8_name(name: str) -> str:
     """A file name that is not UTF-8 in a form that can be written."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -129,7 +129,7 @@ def _write_parquet(
     numbers = pa.array(np.ascontiguousarray(rows).reshape(-1))
     table = pa.table(
         {
-            "path": pa.array([_utf8(path) for path in paths], pa.string()),
+            "path": pa.array([utf8_name(path) for path in paths], pa.string()),
             "label": pa.array(known, pa.int64()),
             "class": pa.array(names, pa.string()),
             "feature": pa.FixedSizeListArray.from_arrays(numbers, rows.shape[1]),

@@ -7,6 +7,7 @@ reader asks again.
 from __future__ import annotations
 
 import enum
+import re
 import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -102,6 +103,12 @@ def check_checkpoint_file(path: Path) -> FileKind:
     raise UserError(
         f"'{path}' is not a whole checkpoint: it is neither a file of torch.save nor safetensors"
     )
+
+
+def training_checkpoints(directory: Path) -> list[Path]:
+    """Return the files of a directory that a training names its checkpoints by, in no order."""
+    named = re.compile(r"(?:epoch|iter)_\d+\.pth")
+    return [path for path in directory.glob("*.pth") if named.fullmatch(path.name)]
 
 
 def is_safetensors(path: Path) -> bool:

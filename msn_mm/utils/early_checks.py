@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from msn_mm.errors import UserError
@@ -96,3 +97,20 @@ def check_output(path: str, option: str = "--out") -> None:
     else:
         return
     raise UserError(f"cannot write to {option} {path}: {reason}; name a directory of yours")
+
+
+def check_output_file(path: str, suffixes: Sequence[str], option: str = "--out") -> None:
+    """Refuse an output file that cannot be written; nothing is made yet.
+
+    Args:
+        path: The file.
+        suffixes: How its name may end.
+        option: What names it.
+
+    Raises:
+        UserError: Naming the mend.
+    """
+    place = user_path(path, option)
+    if place.is_dir() or not path.endswith(tuple(suffixes)):
+        raise UserError(f"{option}: '{path}' must be a file that ends in {' or '.join(suffixes)}")
+    check_output(str(place.parent), option)

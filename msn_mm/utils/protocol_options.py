@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from typing import Any
+from typing import Any, Final
 
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
@@ -15,7 +15,7 @@ from msn_mm.utils.paths import user_path
 
 NO_CHECKPOINT = "none"
 _NO_CHECKPOINT = f"give a file, or '{NO_CHECKPOINT}' for the weights that the config builds"
-CROSS_VALIDATION = "cv"
+CROSS_VALIDATION: Final = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
 
 
@@ -152,6 +152,16 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_computing(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add :func:`add_batches` and ``--launcher``."""
+    add_batches(group)
+    group.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        help="default: pytorch when torchrun started the tool",
+    )
+
+
+def add_batches(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add how images are read and computed with, on which no number depends but for ``--amp``."""
     group.add_argument(
         "--batch-size", type=positive, default=64, metavar="B", help="default: %(default)s"
@@ -164,11 +174,6 @@ def add_computing(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> N
         help="data workers of each process (default: %(default)s)",
     )
     group.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
-    group.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm"),
-        help="default: pytorch when torchrun started the tool",
-    )
 
 
 def add_classifier_options(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +181,7 @@ def add_classifier_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("classifier")
     group.add_argument(
         "--lambd",
-        type=_lambd,
+        type=lambd_or_cv,
         default=0.0025,
         metavar="L|cv",
         help="L2 regularisation (default: %(default)s, as released); cv: chosen by "
@@ -191,7 +196,8 @@ def add_classifier_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _lambd(text: str) -> float | str:
+def lambd_or_cv(text: str) -> float | str:
+    """Read a regularisation above 0, or the word for cross-validation."""
     if text == CROSS_VALIDATION:
         return text
     value = _number(text)
@@ -230,6 +236,14 @@ def fraction(text: str) -> float:
     value = _number(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not in (0, 1]; 1 % is 0.01")
+    return value
+
+
+def fraction_below_1(text: str) -> float:
+    """Read a share between 0 and 1."""
+    value = _number(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1; 5 % is 0.05")
     return value
 
 

@@ -178,7 +178,7 @@ def test_shards_that_were_shown_meanwhile_are_not_copied(
 
 
 def wait_until(met: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 20
     while not met():
         assert time.monotonic() < end
         time.sleep(0.01)

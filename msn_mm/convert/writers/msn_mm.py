@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from torch import Tensor
+
 from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.files import new_file, save_tensors
 from msn_mm.convert.format import Converted
@@ -26,22 +28,32 @@ class OwnWriter(Writer):
 
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write one file; nothing is left out."""
-        architecture = converted.architecture
-        if not isinstance(architecture, ViTArchitecture | ResNetArchitecture):
-            raise UserError(f"'{self.name}' does not hold a {architecture.describe()}")
-        tensors = {
-            **{f"backbone.{k}": v for k, v in converted.trunk.items()},
-            **{f"head.{k}": v for k, v in converted.extras.items()},
-            **{f"classifier.{k}": v for k, v in converted.classifier.items()},
-        }
-        told = {
-            "backbone": architecture.config(),
-            "mean": list(converted.mean),
-            "std": list(converted.std),
-            "pooling": converted.pooling,
-            "from": converted.format,
-            "settings": converted.settings,
-        }
+        tensors, metadata = own_content(converted)
         with new_file(destination) as file:
-            save_tensors(tensors, file, {METADATA_KEY: json.dumps(told)})
+            save_tensors(tensors, file, metadata)
         return Written(destination, f"msn_mm.load_backbone({str(destination)!r})")
+
+
+def own_content(converted: Converted) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of our own file and the metadata that say how to build the model.
+
+    Raises:
+        UserError: The trunk is of another kind than ours.
+    """
+    architecture = converted.architecture
+    if not isinstance(architecture, ViTArchitecture | ResNetArchitecture):
+        raise UserError(f"'{OwnWriter.name}' does not hold a {architecture.describe()}")
+    tensors = {
+        **{f"backbone.{k}": v for k, v in converted.trunk.items()},
+        **{f"head.{k}": v for k, v in converted.extras.items()},
+        **{f"classifier.{k}": v for k, v in converted.classifier.items()},
+    }
+    told = {
+        "backbone": architecture.config(),
+        "mean": list(converted.mean),
+        "std": list(converted.std),
+        "pooling": converted.pooling,
+        "from": converted.format,
+        "settings": converted.settings,
+    }
+    return tensors, {METADATA_KEY: json.dumps(told)}

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import json
-import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from msn_mm.convert.files import new_file
 from msn_mm.convert.format import Converted, load_trunk
+from msn_mm.convert.onnx_graph import NEEDED, check_exportable, differences, write_graph
 from msn_mm.convert.writer import WRITERS, Writer, Written
 from msn_mm.errors import UserError
 
-_NEEDED = ("onnx", "onnxscript")
+_NEEDED = NEEDED
 # Largest relative difference between onnxruntime and torch that a file may have.
 _TOLERANCE = 1e-4
 
@@ -54,24 +49,16 @@ class OnnxWriter(Writer):
             UserError: onnx or onnxscript is missing, the weights are too many
                 for one file, or onnxruntime computes other numbers.
         """
-        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"writing ONNX needs {' and '.join(missing)}: pip install onnx onnxscript"
-            )
         trunk = load_trunk(converted, converted.format).float()
         size = int(getattr(converted.architecture, "image_size", 224))
         channels = int(getattr(converted.architecture, "channels", 3))
-        weights = sum(p.numel() for p in trunk.parameters())
-        if 4 * weights >= 2**31:
-            raise UserError(
-                f"one ONNX file holds less than 2 GiB, and this model has {weights:,} weights"
-            )
+        check_exportable(trunk, _NEEDED)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(2, channels, size, size, generator=generator)
         told = {"mean": list(converted.mean), "std": list(converted.std), "from": converted.format}
         with new_file(destination) as file:
-            _export(trunk, images, file, {key: json.dumps(value) for key, value in told.items()})
+            text = {key: json.dumps(value) for key, value in told.items()}
+            write_graph(_Backbone(trunk).eval(), images, ["features"], file, text)
             notes = _check(trunk, images, file)
         left_out = [f"classifier.{key}" for key in converted.classifier]
         return Written(
@@ -82,48 +69,14 @@ class OnnxWriter(Writer):
         )
 
 
-def _export(trunk: nn.Module, images: Tensor, file: Path, told: dict[str, str]) -> None:
-    import onnx
-
-    batch = torch.export.Dim("batch", min=1, max=2**16)
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            program: Any = torch.onnx.export(
-                _Backbone(trunk).eval(),
-                (images,),
-                input_names=["images"],
-                output_names=["features"],
-                dynamic_shapes=({0: batch},),
-                dynamo=True,
-                verbose=False,
-            )
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
-    model = program.model_proto
-    for key, value in told.items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model)
-    file.write_bytes(model.SerializeToString())
-
-
 def _check(trunk: nn.Module, images: Tensor, file: Path) -> list[str]:
     """Compare with torch on one image and on two; return what could not be checked."""
-    if importlib.util.find_spec("onnxruntime") is None:
+    found = differences(trunk, (images[:1], images), file, relative=True)
+    if found is None:
         return ["not compared with torch, because onnxruntime is not installed"]
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    for batch in (images[:1], images):
-        with torch.no_grad():
-            expected = trunk(batch)
-        got = torch.from_numpy(session.run(None, {"images": batch.numpy()})[0])
-        difference = float((got - expected).abs().max() / expected.abs().max())
-        if not difference < _TOLERANCE:
-            raise UserError(
-                f"onnxruntime's features differ from torch's by {difference:.1e} relative; nothing "
-                "was written"
-            )
+    if not found[0] < _TOLERANCE:
+        raise UserError(
+            f"onnxruntime's features differ from torch's by {found[0]:.1e} relative; nothing "
+            "was written"
+        )
     return []
