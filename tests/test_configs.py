@@ -18,6 +18,7 @@ from msn_mm.evaluation.protocol import evaluation_parts
 from msn_mm.utils.config_files import config_directories
 from msn_mm.utils.dry_run import make_plan
 from tests.helpers import run, save_cifar
+from tests.packed import write_parquet, write_tars
 
 CONFIGS = sorted(p.name for p in config_directories()[0].glob("*msn_*.py"))
 
@@ -41,6 +42,9 @@ PAPER = {
 }
 
 
+PACKED = {"TarShards": write_tars, "ParquetImages": write_parquet}
+
+
 def save_images(root: Path, count: int = 6) -> Path:
     root.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -55,8 +59,13 @@ def test_every_config_takes_a_step(name, tmp_path, monkeypatch):
     """Only width, depth, batch and the number of steps differ from the real thing."""
     cfg = load_config(f"configs/{name}")
     real = cfg.train_dataloader.dataset.dataset.type
-    if real == "ImageFolder":
-        root = str(save_images(tmp_path / "images"))
+    if real in PACKED or real == "ImageFolder":
+        root = save_images(tmp_path / "images")
+        if real in PACKED:
+            pytest.importorskip("webdataset" if real == "TarShards" else "pyarrow")
+            monkeypatch.setenv("MSN_MM_CACHE", str(tmp_path / "cache"))
+            root = PACKED[real](tmp_path / "packed", sorted(root.iterdir()))[0].parent
+        root = str(root)
         cfg = load_config(f"configs/{name}", {"train_dataloader.dataset.dataset.data_root": root})
     elif real == "CIFAR10":
         root = str(save_cifar(tmp_path / "cifar", monkeypatch))
@@ -105,6 +114,7 @@ def test_parts_are_at_most_two_hops_away():
 
 def test_every_paper_config_is_listed():
     small = {"msn_cifar10.py", "msn_digits.py", "msn_folder.py", "pmsn_digits.py"}
+    small |= {"msn_shards.py", "msn_parquet.py"}
     assert set(PAPER) | small == set(CONFIGS)
 
 

@@ -31,6 +31,7 @@ from msn_mm.registry import MODELS
 from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
 from msn_mm.utils.protocol_options import NO_CHECKPOINT
+from tests.packed import write_arrow, write_parquet, write_tars
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,6 +40,8 @@ TEXT = {name: doc.read_text() for name, doc in zip(NAMES, DOCS, strict=True)}
 README, SWAPPING = TEXT["README.md"], TEXT["docs/swapping_a_backbone.md"]
 SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
 
+# Optional libraries of whole guides.
+NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow")}
 # `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
 MOST_NOT_RUN = 2
 FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
@@ -325,8 +328,9 @@ class Workplace:
         small = [
             "global_batch_size=4",
             "train_dataloader.dataset.transform.views.focal.num=1",
-            "data_root=data/my_images",
         ]
+        if cfg.train_dataloader.dataset.dataset.type == "ImageFolder":
+            small.append("data_root=data/my_images")
         if cfg.get("val_dataloader"):
             small += ["val_dataloader.num_workers=0", "val_evaluator.splits=2"]
         return [*IMAGE_CONFIG, *(small if train else [])]
@@ -356,6 +360,8 @@ def _write_images(root: Path) -> None:
         folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
     for part in ("train", "test"):
         folders |= {f"data/my_transfer/{part}/cat": 5, f"data/my_transfer/{part}/dog": 5}
+    if all(map(importlib.util.find_spec, NEEDS["docs/data_formats.md"])):
+        _write_packed(root, photos)
     rng = np.random.default_rng(0)
     for number, (folder, count) in enumerate(folders.items()):
         (root / folder).mkdir(parents=True)
@@ -365,6 +371,28 @@ def _write_images(root: Path) -> None:
     names = sorted(path.name for path in (root / "data/my_images/2023").iterdir())
     labelled = [f"2023/{name},cat" for name in names] + ["deep/er/0.jpg,dog", "deep/er/1.PNG,dog"]
     (root / "data/my_labels.csv").write_text("\n".join(["path,label", *labelled]))
+
+
+def _need_libraries(name: str) -> None:
+    for library in NEEDS.get(name, ()):
+        pytest.importorskip(library)
+
+
+def _write_packed(root: Path, photos: list[Image.Image]) -> None:
+    folder = root / "photos"
+    folder.mkdir()
+    for k in range(18):
+        photos[k % 2].rotate(k).save(folder / f"{k:03}.jpg")
+    images = sorted(folder.iterdir())
+    write_tars(root / "data/shards", images[:9], each=3, labels=True)
+    for part in ("support", "query"):
+        shards = write_tars(root / "data/labelled_shards", images, each=6, labels=True)
+        for shard in shards:
+            shard.rename(shard.with_name(f"{part}-{shard.name}"))
+    write_parquet(root / "data/parquet", images)
+    write_parquet(root / "data/parquet", images[:3], split="test")
+    write_arrow(root / "data/arrow", images)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -382,6 +410,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("LOCAL_RANK", "0")
+        patch.setenv("MSN_MM_CACHE", str(root / "cache"))
         patch.setattr(
             "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
         )
@@ -393,6 +422,7 @@ def test_blocks_do_what_they_say(
     name: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of the guide, as its reader goes through it."""
+    _need_libraries(name)
     scope: dict[str, Any] = {}
     said = ""
     for block in BLOCKS[name]:
@@ -467,6 +497,7 @@ TRAINED = re.findall(r"tools/train.py (configs/my_\w+\.py)", "".join(TEXT.values
     ids=lambda block: f"{block.name}-{block.line}",
 )
 def test_a_config_of_the_guides_trains(block: Block, place: Workplace) -> None:
+    _need_libraries(block.name)
     place.run(f"python tools/train.py {place.write_config(block)}")
     results = place.root / "work_dirs" / Path(str(block.config)).stem / "results.json"
     assert json.loads(results.read_text())["settings"]["iterations"] == 2

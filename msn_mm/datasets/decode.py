@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import stat
@@ -62,7 +63,7 @@ class UnreadableImageError(OSError):
         return type(self), (self.path, self.reason)
 
 
-def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+def read_image(path: str | Path, channels: int = 3, content: bytes | None = None) -> np.ndarray:
     """Decode an image file.
 
     Told by its content, not by its name. The orientation of EXIF is honoured.
@@ -79,6 +80,8 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     Args:
         path: The file.
         channels: 3 for RGB, 1 for grey.
+        content: What the file holds, where it is known already; ``path`` is then no
+            more than a name.
 
     Returns:
         uint8 (H, W, channels), writable.
@@ -90,11 +93,13 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     # (SyntaxError, struct.error, IndexError, ...): none of it is our bug. Their
     # warnings name no file, and one of them is about sizes that are judged here.
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its writer
+        # Opening a pipe would wait for its writer.
+        if content is None and not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError("not a regular file")
+        file = path if content is None else io.BytesIO(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(file, formats=_formats()) as image:
                 pixels = _plain_jpeg(image, channels)
                 if pixels is not None:
                     return _turned(pixels, _orientation(image))
@@ -105,14 +110,15 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
                 small = _to_mode(small, "RGB" if channels == 3 else "L")
                 return to_array(small if turn is None else small.transpose(turn))
     except Exception as error:
-        raise UnreadableImageError(str(path), _reason(error, path)) from error
+        raise UnreadableImageError(str(path), _reason(error, path, content)) from error
 
 
 def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
-    """Return the pixels of a data sample that holds ``img`` or ``img_path``.
+    """Return the pixels of a data sample that holds ``img``, ``img_packed`` or ``img_path``.
 
     Args:
-        results: ``img``: uint8 (H, W, C) or (H, W), RGB; or ``img_path``: a file.
+        results: ``img``: uint8 (H, W, C) or (H, W), RGB; or ``img_packed``: a
+            :class:`~msn_mm.datasets.packed_images.PackedImage`; or ``img_path``: a file.
         channels: Channels that are wanted; grey becomes RGB and RGB grey.
 
     Returns:
@@ -125,7 +131,10 @@ def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
     if results.get("img") is None:
         if channels not in (1, 3):
             raise UserError(f"an image file has 1 or 3 channels, not {channels}")
-        return read_image(results["img_path"], channels)
+        packed = results.get("img_packed")
+        if packed is None:
+            return read_image(results["img_path"], channels)
+        return read_image(packed.name, channels, packed.read())
     pixels = np.asarray(results["img"])
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.dtype != np.uint8:
@@ -257,10 +266,11 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _reason(error: Exception, path: str | Path) -> str:
+def _reason(error: Exception, path: str | Path, content: bytes | None) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "empty file" if Path(path).stat().st_size == 0 else "not an image"
+        size = Path(path).stat().st_size if content is None else len(content)
+        return "empty file" if size == 0 else "not an image"
     # One line: some decoders put several into their message.
     return " ".join(str(error).split()) or type(error).__name__

@@ -34,6 +34,7 @@ class _Listing:
     names: list[str]
     paths: list[str | None]
     labels: NDArray[np.int64] | None
+    packed: bool
 
 
 class EvaluationImages(Dataset):
@@ -41,7 +42,8 @@ class EvaluationImages(Dataset):
 
     Args:
         dataset: Data set or its config; ``get_data_info`` gives ``img`` (uint8
-            (H, W, C), RGB) or ``img_path``, and ``gt_label`` where there are labels.
+            (H, W, C), RGB), ``img_path`` or ``img_packed``, and ``gt_label`` where there
+            are labels.
         transform: From a sample to uint8 (C, H, W), or its config
             (:class:`~msn_mm.datasets.EvalCrop`).
     """
@@ -130,8 +132,8 @@ class EvaluationImages(Dataset):
         """Return 16 bytes that tell which image this is, whatever the view.
 
         For a file its resolved path, size and times of change (a copy that keeps the
-        time of its original has a later one of its own); for an image in
-        memory its pixels.
+        time of its original has a later one of its own); for an image inside a
+        larger file that file's, and the place in it; for an image in memory its pixels.
 
         Raises:
             UserError: If the file is not there.
@@ -143,15 +145,16 @@ class EvaluationImages(Dataset):
             digest = blake2b(kind, digest_size=IDENTITY_BYTES, person=b"pixels")
             digest.update(pixels.data)
             return digest.digest()
+        if self._listed().packed:
+            mark = self.dataset.get_data_info(int(index))["img_packed"].mark()
+            return _digest(mark, b"packed")
         try:
             status = os.stat(path)
         except OSError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
             raise UserError(f"cannot read image {path}: {reason}") from error
         what = f"{_resolved(path)}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
-        return blake2b(
-            what.encode(errors="surrogateescape"), digest_size=IDENTITY_BYTES, person=b"file"
-        ).digest()
+        return _digest(what, b"file")
 
     def full_init(self) -> None:
         """Load the annotations, if they were told to wait."""
@@ -169,11 +172,13 @@ class EvaluationImages(Dataset):
         names: list[str] = []
         paths: list[str | None] = []
         labels: list[int] = []
+        packed = False
         for i in range(n):
             info = self.dataset.get_data_info(i)
             in_memory = info.get("img") is not None
             paths.append(None if in_memory else str(info["img_path"]))
             names.append(str(i).zfill(digits) if in_memory else _below(str(info["img_path"]), root))
+            packed = packed or "img_packed" in info
             if "gt_label" in info:
                 labels.append(int(info["gt_label"]))
         if labels and len(labels) != n:
@@ -181,7 +186,13 @@ class EvaluationImages(Dataset):
                 f"{type(self.dataset).__name__} gives a label to {len(labels)} of {n} images; "
                 "give all of them one, or none"
             )
-        return _Listing(_unique(names), paths, np.array(labels, dtype=np.int64) if labels else None)
+        found = np.array(labels, dtype=np.int64) if labels else None
+        return _Listing(_unique(names), paths, found, packed)
+
+
+def _digest(what: str, kind: bytes) -> bytes:
+    text = what.encode(errors="surrogateescape")
+    return blake2b(text, digest_size=IDENTITY_BYTES, person=kind).digest()
 
 
 def _below(path: str, root: str) -> str:

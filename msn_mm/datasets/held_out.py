@@ -11,6 +11,8 @@ from torch.utils.data import Dataset
 
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import HELD_OUT_STREAM, philox
+from msn_mm.datasets.labels import no_labels
+from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
 
@@ -63,6 +65,12 @@ class HeldOut(Dataset):
         """Where the wrapped data set lies."""
         return getattr(self.dataset, "data_root", None)
 
+    @property
+    def windows(self) -> Windows | None:
+        """In which order the images of this part are to be read; None for any."""
+        found = windows_of(self.dataset)
+        return None if found is None else found.of(self.indices)
+
     def full_init(self) -> None:
         """The annotations were loaded to choose by."""
 
@@ -86,8 +94,5 @@ class HeldOut(Dataset):
     def _label(self, index: int) -> int:
         info = self.dataset.get_data_info(index)
         if "gt_label" not in info:
-            raise UserError(
-                f"{type(self.dataset).__name__} gives no labels; a classifier needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
+            raise no_labels(self.dataset, "a classifier")
         return int(info["gt_label"])

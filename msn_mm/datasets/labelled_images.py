@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as V
 
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.evaluation_images import EvaluationImages, Transform
+from msn_mm.datasets.labels import no_labels
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
 
@@ -86,10 +87,7 @@ class LabelledImages(Dataset):
         part = self.support if is_support else self.query
         info = part.dataset.get_data_info(index if is_support else index - len(self.support))
         if "gt_label" not in info:
-            raise UserError(
-                f"{type(part.dataset).__name__} gives no labels; evaluation needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
+            raise no_labels(part.dataset, "evaluation")
         sample = {"index": int(index), "label": int(info["gt_label"]), "support": is_support}
         return {"inputs": part.view(info), "data_samples": sample}
 

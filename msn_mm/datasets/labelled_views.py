@@ -21,8 +21,10 @@ from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.decode import as_pixels
 from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
+from msn_mm.datasets.labels import no_labels
 from msn_mm.datasets.multi_crop import sample_crop
 from msn_mm.datasets.replacement import show
+from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
 
@@ -79,6 +81,12 @@ class LabelledViews(Dataset):
         """Meta information of the wrapped data set, ``classes`` among it where known."""
         return dict(self.dataset.metainfo)
 
+    @property
+    def windows(self) -> Windows | None:
+        """In which order the images in use are to be read; None for any."""
+        found = windows_of(self.dataset)
+        return found if found is None or self.indices is None else found.of(self.indices)
+
     def full_init(self) -> None:
         """Load the wrapped data set's annotations, if it was told to wait."""
         self.dataset.full_init()
@@ -113,10 +121,7 @@ class LabelledViews(Dataset):
         key = SampleKey.of(key)
         shown = show(self, key, self.transform, self.max_tries)
         if "gt_label" not in shown.info:
-            raise UserError(
-                f"{type(self.dataset).__name__} gives no labels; a classifier needs them "
-                "(for a folder with one folder a class: labels='folder')"
-            )
+            raise no_labels(self.dataset, "a classifier")
         sample = {
             "index": self.place(shown.place),
             "label": int(shown.info["gt_label"]),

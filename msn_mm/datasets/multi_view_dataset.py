@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.replacement import show
+from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.registry import DATASETS, TRANSFORMS
 
 
@@ -23,8 +24,8 @@ class MultiViewDataset(Dataset):
 
     Args:
         dataset: A data set whose ``get_data_info`` gives ``img`` (uint8 (H, W, C),
-            RGB) or ``img_path``, or its config. Its own pipeline is not used.
-        transform: What turns ``{"img" | "img_path", "key"}`` into views, or its
+            RGB), ``img_path`` or ``img_packed``, or its config. Its own pipeline is not used.
+        transform: What turns ``{"img" | "img_path" | "img_packed", "key"}`` into views, or its
             config (:class:`msn_mm.datasets.MultiCrop`).
         max_tries: How many images in a row may be unreadable.
     """
@@ -47,6 +48,11 @@ class MultiViewDataset(Dataset):
     def metainfo(self) -> dict[str, Any]:
         """Meta information of the wrapped data set."""
         return dict(self.dataset.metainfo)
+
+    @property
+    def windows(self) -> Windows | None:
+        """In which order the wrapped data set is to be read; None for any."""
+        return windows_of(self.dataset)
 
     def full_init(self) -> None:
         """Load the wrapped data set's annotations, if it was told to wait."""

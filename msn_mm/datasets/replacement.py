@@ -11,6 +11,8 @@ from msn_mm.errors import UserError
 
 T = TypeVar("T")
 
+_IMAGE_KEYS = ("img", "img_packed", "img_path")
+
 
 class ImageSource(Sized, Protocol):
     """What MMEngine's data sets have in common here."""
@@ -50,7 +52,8 @@ def show(
     Args:
         dataset: Where images come from.
         key: Which image, and where the randomness comes from.
-        transform: Is given ``img`` or ``img_path``, ``sample_idx`` and ``key``.
+        transform: Is given what the data set says of the pixels (``img``, ``img_packed``,
+            ``img_path``), ``sample_idx`` and ``key``.
         max_tries: How many images in a row may be unreadable.
 
     Raises:
@@ -60,7 +63,7 @@ def show(
     index = int(key)
     for attempt in range(max_tries):
         info = dataset.get_data_info(index)
-        sample: dict[str, Any] = {k: info[k] for k in ("img", "img_path") if k in info}
+        sample: dict[str, Any] = {k: info[k] for k in _IMAGE_KEYS if k in info}
         if not sample:
             raise UserError(
                 f"{type(dataset).__name__} gives neither 'img' nor 'img_path'; "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sized
 
-import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from msn_mm.datasets.keys import PERMUTATION_STREAM, SampleKey, philox
+from msn_mm.datasets.windows import windows_of
 from msn_mm.errors import UserError
 from msn_mm.registry import DATA_SAMPLERS
+
+_PIECE = 8192
 
 
 @DATA_SAMPLERS.register_module()
@@ -25,8 +27,12 @@ class KeyedSampler(Sampler[int]):
     within an epoch leaves out the images that were seen before, whatever the
     number of ranks that saw them, by :meth:`skip`.
 
+    A data set that is slow to read in any order says by its ``windows`` in which
+    it can be shuffled (:class:`~msn_mm.datasets.windows.Windows`); all of the above
+    holds for that order too.
+
     Args:
-        dataset: The data set to sample; only its length is used.
+        dataset: The data set to sample; its length is used, and its ``windows``.
         shuffle: Permute; otherwise go in order.
         seed: Seed of the run; ``None`` draws one that all ranks share.
         multiple: A rank's share is cut to a multiple of this many images. With
@@ -48,6 +54,7 @@ class KeyedSampler(Sampler[int]):
             raise ValueError(f"multiple must be at least 1, not {multiple}")
         self.rank, self.world_size = get_dist_info()
         self.total = len(dataset)
+        self.windows = windows_of(dataset) if shuffle else None
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else int(seed)
         self.multiple = multiple
@@ -83,9 +90,16 @@ class KeyedSampler(Sampler[int]):
         self.skipped = int(images)
 
     def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            order = philox(self.seed, self.epoch, 0, 0, PERMUTATION_STREAM).permutation(self.total)
-        else:
-            order = np.arange(self.total)
-        mine = order[self.skipped :][self.rank :: self.world_size][: self.left]
-        return (SampleKey(index, self.seed, self.epoch) for index in mine.tolist())
+        places = range(self.skipped + self.rank, self.total, self.world_size)[: self.left]
+        return (SampleKey(index, self.seed, self.epoch) for index in self._at(places))
+
+    def _at(self, places: range) -> Iterator[int]:
+        if self.windows is not None:
+            return self.windows.reading(self.windows.order(self.seed, self.epoch), places)
+        if not self.shuffle:
+            return iter(places)
+        order = philox(self.seed, self.epoch, 0, 0, PERMUTATION_STREAM).permutation(self.total)
+        mine = order[places.start : places.stop : places.step]
+        # In pieces: a million numbers of Python's own would take 40 MB for the whole epoch.
+        pieces = range(0, len(mine), _PIECE)
+        return (index for begin in pieces for index in mine[begin : begin + _PIECE].tolist())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from msn_mm.datasets import EvalCrop
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
+from msn_mm.datasets.labels import labels_hint
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
@@ -61,7 +62,7 @@ class LabelledData:
         if images.labels is None:
             raise UserError(
                 f"{self.name}: the {part} images have no labels; evaluation needs them "
-                "(for a folder with one folder a class: labels='folder')"
+                f"({labels_hint(images.dataset)})"
             )
         return set(np.unique(images.labels).tolist())
 

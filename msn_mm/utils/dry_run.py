@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from msn_mm.datasets.shards.names import is_address
 from msn_mm.engine.batch import BatchPlan, apply_batch, couples_images, resolve_batch
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.fsdp.settle import WRAPPER
@@ -200,7 +201,7 @@ def _lines(plan: Plan, images_per_s: float | None, amp: bool) -> list[str]:
     images, source = plan.images
     epochs = epochs_of(plan.cfg, images, batch.global_batch)
     if epochs is not None:
-        shown = f"{images:,} images{source}" if images else "number of images unknown"
+        shown = f"{images:,} images{source}" if images else f"number of images unknown{source}"
         rows.append(("length", f"{epochs:g} epochs, {shown}"))
         if images and images_per_s:
             days = images * epochs / images_per_s / 86400
@@ -226,6 +227,8 @@ def _count_images(cfg: Config) -> tuple[int | None, str]:
         inner = inner["dataset"]
     if isinstance(inner, dict) and str(inner.get("type")).rpartition(".")[2].startswith("CIFAR"):
         inner["download"] = False  # a dry run fetches nothing
+    if isinstance(inner, Mapping) and any(map(is_address, _texts(inner.get("data_root")))):
+        return None, " (shards at an address are not fetched to count their images)"
     try:
         with _scope(cfg):
             return len(DATASETS.build(dataset)), ""
@@ -234,6 +237,10 @@ def _count_images(cfg: Config) -> tuple[int | None, str]:
     if isinstance(inner, Mapping) and "imagenet" in str(inner.get("data_root", "")).lower():
         return IMAGENET_TRAIN_IMAGES, " (ImageNet-1K's; the data is not here)"
     return None, ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _scope(cfg: Config) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,3 +167,10 @@ def test_the_report_names_everything() -> None:
 def test_impossible_requests_are_told(processes: int, rate: float | None) -> None:
     with pytest.raises(UserError):
         dry_run(tiny(), processes, rate)
+
+
+def test_a_plan_fetches_no_shards(tmp_path: Path) -> None:
+    mark = tmp_path / "fetched"
+    cfg = load_config("msn_shards.py", {"data_root": f"pipe:touch {mark}"})
+    assert make_plan(cfg).images[0] is None
+    assert not mark.exists()
