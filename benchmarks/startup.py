@@ -86,6 +86,12 @@ def start(words: list[str]) -> dict[str, Any]:
     }
 
 
+def modules_at_first_step(config: str, out: str) -> list[str]:
+    """Return what a training of a config has loaded when its first step begins."""
+    modules: list[str] = start(["-c", _OURS, "tools/train.py", config, "--out", out])["modules"]
+    return modules
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
