@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, force_full_init
 
 from msn_mm.datasets.folder_listing import EXTENSIONS
 from msn_mm.datasets.image_list import ImageList
@@ -67,6 +67,13 @@ class ImageFolder(BaseDataset):
         if self.labels == "folder":
             self._label(root, images)
         return images
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Return ``img_path``, ``sample_idx`` and, with labels, ``gt_label`` of one image."""
+        # MMEngine's copies deeply, which takes longer than the rest.
+        place = int(idx) if idx >= 0 else len(self) + int(idx)
+        return {**self.data_list[idx], "sample_idx": place}
 
     def _label(self, root: Path, images: ImageList) -> None:
         names, folder_of = images.first_folders()

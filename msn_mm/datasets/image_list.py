@@ -52,8 +52,10 @@ class ImageList(Sequence[dict[str, Any]]):
 
     def path(self, index: int) -> str:
         """Return the path of one image, ``0 <= index < n``."""
-        begin = int(self.ends[index - 1]) if index else 0
-        return self.root + os.fsdecode(self.below[begin : int(self.ends[index])].numpy().tobytes())
+        # Seen as arrays anew each time: a tensor that is handed on moves to shared memory.
+        below, ends = self.below.numpy(), self.ends.numpy()
+        begin = ends[index - 1] if index else 0
+        return self.root + os.fsdecode(below[begin : ends[index]].tobytes())
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...

@@ -100,11 +100,11 @@ def _can_be_told(visited: Visited, listed: int) -> bool:
     return is_past and not _in_user_space(visited.devices)
 
 
-def _in_user_space(devices: set[int]) -> bool:
+def _in_user_space(devices: set[int], mounts: str = "/proc/self/mountinfo") -> bool:
     """Whether one is a FUSE mount: those of object stores may keep a folder's time."""
     names = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices}
-    with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open("rb") as mounts:
-        for line in mounts:
+    with contextlib.suppress(OSError), Path(mounts).open("rb") as lines:
+        for line in lines:
             before, _, after = line.partition(b" - ")
             if before.split()[2] in names and after.startswith(b"fuse"):
                 return True

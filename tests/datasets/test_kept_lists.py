@@ -7,12 +7,14 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from msn_mm.datasets import ImageFolder, folder_listing, kept_lists
+from msn_mm.datasets.image_list import ImageList
 from msn_mm.errors import UserError
 
 Change = Callable[[Path], object]
@@ -144,6 +146,29 @@ def test_what_may_not_be_trusted_is_not_kept(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(kept_lists, "_LEAST_IMAGES", 1)
     monkeypatch.setenv("MSN_MM_KEEP_LISTS", "0")
     assert len(paths(root)) == 5 and not kept(root)
+
+
+def test_a_mount_in_user_space_is_told(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "29 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        "91 29 0:45 / /mnt/bucket rw,nosuid - fuse.gcsfuse bucket rw,user_id=0\n"
+        "92 29 0:46 / /mnt/nfs rw shared:7 master:2 - nfs4 server:/ rw\n"
+    )
+    told = [
+        kept_lists._in_user_space({os.makedev(*device)}, str(mounts))
+        for device in ((254, 0), (0, 45), (0, 46), (0, 47))
+    ]
+    assert told == [False, True, False, False]
+    assert not kept_lists._in_user_space({1}, str(tmp_path / "none"))
+
+
+def test_spawned_workers_get_no_copy(root: Path) -> None:
+    images = ImageList.packed("/data/", (b"class/%07d.jpg" % i for i in range(50_000)))
+    assert len(images.below) == 50_000 * 17 and len(pickle.dumps(images)) > 850_000
+    assert len(ForkingPickler.dumps(images)) < 10_000
+    # What is shared has moved, and is read where it is now.
+    assert images[49_999] == {"img_path": "/data/class/0049999.jpg"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other", "bit"])
