@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from toy_training import ToyData, write_config
 
-from msn_mm.engine.bound_report import measuring_config
+from msn_mm.engine.bound import Measured
+from msn_mm.engine.bound_report import measuring_config, report
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
@@ -52,7 +53,7 @@ def test_a_slow_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert found["bound"] == "input"
     assert found["input_s"] >= 4 * 0.03 and found["both_s"] >= 4 * 0.03
     assert min(found["step_s"], found["half_step_s"]) > 0 and found["silent_step_s"] is None
-    assert found["image_wall_s"] >= 0.03 > found["image_s"]
+    assert found["image_wall_s"] >= 0.03 > found["image_s"] and 0 <= found["busy"] < 1
     assert found["images_per_s"]["both_s"] == pytest.approx(4 / found["both_s"])
     assert found["images_per_s"]["half_step_s"] == pytest.approx(2 / found["half_step_s"])
     said = capsys.readouterr().out
@@ -74,6 +75,15 @@ def test_the_command_line_counts_more_than_the_config(tmp_path: Path) -> None:
     assert measuring_config(digits, 6).train_cfg.try_amp
     assert not measuring_config(digits, 6, amp=True).train_cfg.try_amp
     assert measuring_config(digits, 6).val_dataloader is None
+
+
+def test_a_shared_machine_is_told(tmp_path: Path) -> None:
+    times = dict(image_s=0.01, image_wall_s=0.01, input_s=0.1, step_s=0.1, both_s=0.1)
+    place = dict(batch=8, processes=1, accumulation=1, workers=1, cores=2, on_gpu=False, threads=1)
+    for busy, told in ((0.6, True), (0.02, False)):
+        found = Measured(**place, **times, busy=busy)
+        said = report(found, tmp_path, "toy.py", {}, 1.0)
+        assert ("for 60% of the time other work" in said) == told
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -29,13 +29,15 @@ class Measured:
         on_gpu: Whether the step runs on a device of its own; else on those cores.
         threads: Cores that a step on the CPU keeps busy.
         image_s: Seconds of one core that a worker spends on an image.
-        image_wall_s: Seconds that it takes for it, its wait for the disk included.
+        image_wall_s: Seconds that it takes for it, its wait for the disk included and
+            that for a core which others had left out (Linux).
         input_s: t of the input alone, as fast as it comes.
         step_s: t of the step alone on a batch in memory, ``b`` images.
         both_s: t of the real loop.
         half_step_s: The same as ``step_s`` on b // 2 images; ``None`` where those would be too few.
         amp_step_s: ``step_s`` in bfloat16; ``None`` where it was not tried.
         silent_step_s: ``step_s`` without the exchange of gradients; ``None`` for one process.
+        busy: Share of the time in which other work of the machine had the core.
         memory: Share of the device's memory that the step took at most; ``None`` on a CPU.
     """
 
@@ -54,6 +56,7 @@ class Measured:
     half_step_s: float | None = None
     amp_step_s: float | None = None
     silent_step_s: float | None = None
+    busy: float = 0.0
     memory: float | None = None
 
     def rate(self, seconds: float, batch: int | None = None) -> float:

@@ -15,6 +15,7 @@ from msn_mm.engine.loops.measuring_loop import MeasuringLoop
 from msn_mm.errors import UserError
 from msn_mm.utils.results import format_table, write_results
 
+_BUSY = 0.1
 _ROWS = {
     "input_s": "input alone",
     "step_s": "step alone",
@@ -137,6 +138,11 @@ def _words(measured: Measured, verdict: Verdict) -> str:
         f"{measured.cores} cores; an image costs a core {measured.image_s * 1e3:.2f} ms",
         f"bound by: {verdict.bound} ({verdict.reason})",
     ]
+    if measured.busy > _BUSY:
+        lines.append(
+            f"note: for {measured.busy:.0%} of the time other work had the core of this process; "
+            "times are those of a shared machine, measure again when it is idle"
+        )
     for number, advice in enumerate(verdict.advice, start=1):
         line = f"{number}. {advice.text}"
         if advice.options:

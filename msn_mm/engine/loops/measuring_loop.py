@@ -8,7 +8,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain, islice, repeat
+from itertools import chain, cycle, islice, repeat
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from mmengine.dist import all_reduce, get_world_size
 from msn_mm.engine.bound import Measured
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.engine.optimizer_steps import passes_of_a_step
-from msn_mm.errors import UserError
 from msn_mm.registry import LOOPS
 
 _ROUNDS = 3
 _WARM_UP = 2
 # Batch norm has no meaning on one image.
 _LEAST_HALF = 2
+# So many images tell what one costs.
+_MOST_SAMPLES = 64
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -47,10 +49,9 @@ class MeasuringLoop(ExactEpochLoop):
 
     Attributes:
         measured: What was found, after :meth:`run`; the slowest process counts.
-
-    Raises:
-        UserError: The data hold fewer images than one batch.
     """
+
+    _epoch: int
 
     def __init__(
         self,
@@ -74,12 +75,11 @@ class MeasuringLoop(ExactEpochLoop):
         passes = passes_of_a_step(self.runner.optim_wrapper)
         self._a_round = math.ceil(self._a_round / passes) * passes
         loader = self.dataloader
-        if len(loader) == 0:
-            raise UserError("the data set has fewer images than one batch; set --batch")
+        few = max(loader.batch_size // 2, 1)
         with _one_thread():
-            samples, image_s, image_wall_s = self._samples(max(loader.batch_size // 2, 1))
+            samples, image_s, image_wall_s = self._samples(min(few, _MOST_SAMPLES))
         whole = next(self._batches())
-        half = loader.collate_fn(samples)
+        half = loader.collate_fn(list(islice(cycle(samples), few)))
         device = next(self.runner.model.parameters()).device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -88,7 +88,7 @@ class MeasuringLoop(ExactEpochLoop):
             "step_s": lambda: self._steps(repeat(whole)),
             "both_s": lambda: self._steps(self._batches()),
         }
-        if len(samples) >= _LEAST_HALF:
+        if few >= _LEAST_HALF:
             measures["half_step_s"] = lambda: self._steps(repeat(half))
         if self._try_amp:
             amp = lambda: torch.autocast(device.type, dtype=torch.bfloat16)  # noqa: E731
@@ -96,10 +96,13 @@ class MeasuringLoop(ExactEpochLoop):
         silence = getattr(self.runner.model, "no_sync", None)
         if get_world_size() > 1 and silence is not None:
             measures["silent_step_s"] = lambda: self._steps(repeat(whole), silence)
+        clock, own = time.perf_counter(), _own_clock()
         rounds = [{name: work() for name, work in measures.items()} for _ in range(_ROUNDS)]
-        names = [*measures, "image_s", "image_wall_s"]
+        # A second of the clock in which this thread could go on only in a part.
+        busy = 1 - (_own_clock() - own) / (time.perf_counter() - clock)
+        names = [*measures, "image_s", "image_wall_s", "busy"]
         found = [statistics.median(one[name] for one in rounds) for name in measures]
-        times = torch.tensor([*found, image_s, image_wall_s], device=device)
+        times = torch.tensor([*found, image_s, image_wall_s, busy], device=device)
         all_reduce(times, op="max")
         processes_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.measured = Measured(
@@ -120,9 +123,9 @@ class MeasuringLoop(ExactEpochLoop):
         data = self.dataloader.dataset
         keys = list(islice(chain.from_iterable(repeat(self.dataloader.sampler)), count + 1))
         data[keys[0]]  # what is set up at the first image is no part of one
-        core, clock = time.process_time(), time.perf_counter()
+        core, clock = time.process_time(), _own_clock()
         samples = [data[key] for key in keys[1:]]
-        core_s, wall_s = time.process_time() - core, time.perf_counter() - clock
+        core_s, wall_s = time.process_time() - core, _own_clock() - clock
         return samples, core_s / count, wall_s / count
 
     def _batches(self) -> Iterator[Any]:
@@ -178,6 +181,18 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _own_clock() -> float:
+    """Return seconds of the clock, without those in which others had this thread's core.
+
+    Linux tells how long a thread was ready and not run; elsewhere all seconds count.
+    """
+    try:
+        waited_ns = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        waited_ns = 0
+    return time.perf_counter() - waited_ns * 1e-9
 
 
 def _cores() -> int:
