@@ -4,7 +4,7 @@
 
 Makes N files in a temporary folder, 1,000 a folder (hard links to one small image a
 folder, or copies where there are no links). Three data sets then list it, each in a
-fresh process: ``ImageFolder`` for the first time, again with the list that the first
+fork of its own: ``ImageFolder`` for the first time, again with the list that the first
 kept, and torchvision's ``ImageFolder``, a list of a tuple an image. The plain one takes
 its turn between the two.
 
@@ -22,22 +22,25 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder as PlainFolder
+
+from msn_mm.datasets import ImageFolder, KeyedSampler
+
 A_FOLDER = 1000
 SIDES = ("first", "plain", "kept")
 
 
 def write_images(root: Path, count: int) -> None:
     """Write ``count`` JPEG files below ``root``."""
-    from PIL import Image
-
     for begin in range(0, count, A_FOLDER):
         folder = root / f"class_{begin // A_FOLDER:05d}"
         folder.mkdir(parents=True)
@@ -81,11 +84,6 @@ class Entries:
 
 def measure(side: str, root: str, workers: list[int], context: str) -> dict[str, Any]:
     """Start one data set in this process and read all of it with each number of workers."""
-    from torch.utils.data import DataLoader
-    from torchvision.datasets import ImageFolder as PlainFolder
-
-    from msn_mm.datasets import ImageFolder, KeyedSampler
-
     before, peak = weigh(os.getpid())["own"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun, core = time.perf_counter(), time.process_time()
     data = PlainFolder(root) if side == "plain" else ImageFolder(root, labels="folder")
@@ -133,17 +131,27 @@ def measure(side: str, root: str, workers: list[int], context: str) -> dict[str,
     return found
 
 
-def in_fresh_process(side: str, root: str, args: argparse.Namespace, cache: str) -> dict[str, Any]:
-    """Run :func:`measure` in a process of its own."""
-    words = [sys.executable, __file__, "--measure", side, "--root", root, "--context", args.context]
-    # A list is the same when it was kept; it need not be read by workers again.
-    words += ["--workers", *(map(str, args.workers) if side != "kept" else ())]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": cache}
-    done = subprocess.run(words, env=environ, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr[-2000:])
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+def in_fork(side: str, root: str, args: argparse.Namespace, cache: str) -> dict[str, Any]:
+    """Run :func:`measure` in a process of its own, with the imports of this one."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ["XDG_CACHE_HOME"] = cache
+            # A list is the same when it was kept; it need not be read by workers again.
+            workers = args.workers if side != "kept" else []
+            os.write(writing, json.dumps(measure(side, root, workers, args.context)).encode())
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    if os.waitpid(child, 0)[1] or not told:
+        sys.exit(f"the measure '{side}' failed")
+    found: dict[str, Any] = json.loads(told)
+    return found
 
 
 def main() -> None:
@@ -154,11 +162,7 @@ def main() -> None:
     parser.add_argument("--context", choices=("fork", "spawn"), default="fork")
     parser.add_argument("--root", help="a folder with one folder a class, instead of made files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--measure", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure(args.measure, args.root, args.workers, args.context)))
-        return
     with tempfile.TemporaryDirectory() as scratch:
         root = args.root
         if root is None:
@@ -166,7 +170,7 @@ def main() -> None:
             write_images(Path(root), args.images)
             # A list of folders that changed just now would not be kept.
             time.sleep(4)
-        found = {side: in_fresh_process(side, root, args, f"{scratch}/cache") for side in SIDES}
+        found = {side: in_fork(side, root, args, f"{scratch}/cache") for side in SIDES}
     sums = {one["sum"] for side in found.values() for one in side["workers"].values()}
     assert len(sums) == 1, "the data sets differ"
     images = found["first"]["images"]
