@@ -104,7 +104,7 @@ def test_two_processes_measure_their_exchange(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-            *("--master_port", "0", "tools/benchmark.py", str(config), *words),
+            *("--standalone", "tools/benchmark.py", str(config), *words),
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
