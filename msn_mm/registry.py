@@ -27,6 +27,7 @@ runner_loading.register()
 _ENGINE = [f"msn_mm.engine.{part}" for part in ("hooks", "loops", "optim", "schedulers")]
 _MODELS = ["msn_mm.models"]
 _DATASETS = ["msn_mm.datasets"]
+_VISUALIZERS = ["msn_mm.visualization.lazy_visualizer"]
 _METRIC_NAMES = ("lowshot_metric", "linear_metric", "top_accuracy")
 _EVALUATION = [f"msn_mm.evaluation.{name}" for name in _METRIC_NAMES]
 
@@ -90,7 +91,7 @@ TASK_UTILS = _child("task util", _parents.TASK_UTILS, _MODELS)
 TOKENIZER = _child("tokenizer", _parents.TOKENIZER, _MODELS)
 METRICS = _child("metric", _parents.METRICS, _EVALUATION)
 EVALUATORS = _child("evaluator", _parents.EVALUATORS, _EVALUATION)
-VISUALIZERS = _child("visualizer", _parents.VISUALIZERS, [])
+VISUALIZERS = _child("visualizer", _parents.VISUALIZERS, _VISUALIZERS)
 VISBACKENDS = _child("vis_backend", _parents.VISBACKENDS, [])
 
 # A view operation draws its few random numbers in the data worker and applies

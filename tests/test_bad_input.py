@@ -26,6 +26,7 @@ OWN_CONFIG = {"finetune": "configs/finetune_digits.py"}
 TOOLS = {
     "train": ["{c}"],
     "demo": ["--config", "{c}"],
+    "benchmark": ["{c}"],
     "test": ["{c}", "{w}"],
     "lowshot": ["{c}", "{w}"],
     "knn": ["{c}", "{w}"],
@@ -40,7 +41,8 @@ TOOLS = {
     "show_views": ["{c}", "--index", "0"],
 }
 WITH_CONFIG = [tool for tool in TOOLS if tool != "convert"]
-WITH_WEIGHTS = [tool for tool in TOOLS if tool not in ("train", "demo", "show_views")]
+WITHOUT_WEIGHTS = ("train", "demo", "show_views", "benchmark")
+WITH_WEIGHTS = [tool for tool in TOOLS if tool not in WITHOUT_WEIGHTS]
 
 CONFIGS = {
     "gone.py": r"no such config: 'gone\.py'",
@@ -65,6 +67,7 @@ WEIGHTS = {
 OPTIONS = {
     "train": {"--seed": "-1", "--launcher": "mpi", "--processes": "none", "--work-dir": "text.py"},
     "demo": {"--splits": "1"},
+    "benchmark": {"--workers": "-1", "--batch": "0", "--steps": "0", "--launcher": "mpi"},
     "test": {"--launcher": "mpi"},
     "lowshot": {
         **{"--images-per-class": "0", "--fraction": "1.5", "--mask-ratio": "1", "--splits": "x"},

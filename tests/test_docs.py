@@ -161,6 +161,8 @@ class Workplace:
                 self._test(rest)
             case ["python", "tools/demo.py", *rest]:
                 self._demo(rest)
+            case ["python", "tools/benchmark.py", *rest]:
+                self._benchmark(rest)
             case ["python", "tools/linear.py", *rest]:
                 self._linear(rest)
             case ["python", tool, *rest] if Path(tool).stem in FROZEN_TOOLS:
@@ -198,6 +200,12 @@ class Workplace:
         else:
             runs = {"lint": "ruff check", "clean": "rm -rf", "zoo-demo": "tools/sweep.py"}
             assert runs.get(target, "pytest") in shown.stdout
+
+    def _benchmark(self, argv: list[str]) -> None:
+        args = _tool("benchmark")["parse_args"](argv)
+        tiny = [*self._tiny(args.config), *SHORT[3:], "global_batch_size=16"]
+        few = ["--steps", "1", "--cfg-options", *tiny]
+        assert _tool("benchmark")["main"]([*argv, *few]) == 0
 
     def _plan(self, argv: list[str]) -> None:
         if "--load-from" in argv:  # a plan starts from nothing

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -53,15 +57,13 @@ class Digits(BaseDataset):
         self.split = split
         self.size = size
         self.holdout = holdout
-        super().__init__(**kwargs)
+        # The few scans lie in memory once, whatever the number of splits.
+        super().__init__(**{"serialize_data": False, **kwargs})
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Return the samples of the split, in the order of the source."""
-        # Imported here: scikit-learn takes a second that no other data set needs.
-        from sklearn.datasets import load_digits
-
-        source = load_digits()
-        total = len(source.images)
+        scans, labels = _scans()
+        total = len(scans)
         if self.holdout >= total:
             raise ValueError(f"Digits: holdout must be below {total}, got {self.holdout}")
         first_held_out = total - self.holdout
@@ -70,12 +72,34 @@ class Digits(BaseDataset):
             "test": range(first_held_out, total),
             "all": range(total),
         }[self.split]
-        return [
-            {"img": self._enlarge(source.images[i]), "gt_label": int(source.target[i])}
-            for i in chosen
-        ]
+        images = _enlarged(self.size)
+        return [{"img": images[i], "gt_label": int(labels[i])} for i in chosen]
 
-    def _enlarge(self, scan: np.ndarray) -> np.ndarray:
-        image = Image.fromarray((scan * (255 / _WHITE)).astype(np.float32))
-        image = image.resize((self.size, self.size), Image.Resampling.BICUBIC)
-        return np.asarray(image).clip(0, 255).round().astype(np.uint8)[..., None]
+
+@lru_cache(maxsize=1)
+def _scans() -> tuple[np.ndarray, np.ndarray]:
+    """Return all scans, (n, 8, 8) float64, and their labels, (n,) int64."""
+    # Read as scikit-learn reads it: to import scikit-learn takes longer than the rest of
+    # a start. Where it keeps the file is its own affair, so it is asked otherwise.
+    package = find_spec("sklearn")
+    for place in (package and package.submodule_search_locations) or ():
+        file = Path(place, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            with gzip.open(file, "rt", encoding="ascii") as lines:
+                table = np.loadtxt(lines, delimiter=",")
+            return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    return source.images, source.target
+
+
+@lru_cache(maxsize=4)
+def _enlarged(size: int) -> tuple[np.ndarray, ...]:
+    return tuple(_enlarge(scan, size) for scan in _scans()[0])
+
+
+def _enlarge(scan: np.ndarray, size: int) -> np.ndarray:
+    image = Image.fromarray((scan * (255 / _WHITE)).astype(np.float32))
+    image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).clip(0, 255).round().astype(np.uint8)[..., None]

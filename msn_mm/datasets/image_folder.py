@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mmengine.dataset import BaseDataset
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset, force_full_init
 
+from msn_mm.datasets.folder_listing import EXTENSIONS
+from msn_mm.datasets.image_list import ImageList
+from msn_mm.datasets.kept_lists import list_images
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 
 
 @DATASETS.register_module()
@@ -22,13 +24,15 @@ class ImageFolder(BaseDataset):
     Files are told by their extension, in lower or upper case; hidden files and
     folders are passed over. Symbolic links are followed, but not into a folder
     that is being listed already. Each sample has ``img_path``, and ``gt_label``
-    where labels are wanted.
+    where labels are wanted. The list is an :class:`~msn_mm.datasets.image_list.ImageList`,
+    and that of a large folder is kept between runs (:mod:`msn_mm.datasets.kept_lists`).
 
     Args:
         data_root: The folder.
         labels: ``none``, or ``folder``: the class is the name of the folder right
             below ``data_root``, classes sorted by name.
-        **kwargs: As :class:`mmengine.dataset.BaseDataset`.
+        **kwargs: As :class:`mmengine.dataset.BaseDataset`; ``serialize_data`` has no effect,
+            the list is packed already.
 
     Raises:
         UserError: If the folder is missing, is a file, or holds no image; with
@@ -45,77 +49,45 @@ class ImageFolder(BaseDataset):
         if labels not in ("none", "folder"):
             raise ValueError(f"ImageFolder: labels must be none or folder, got '{labels}'")
         self.labels = labels
+        kwargs["serialize_data"] = False
         super().__init__(data_root=str(Path(data_root).expanduser()), **kwargs)
 
-    def load_data_list(self) -> list[dict[str, Any]]:
+    def load_data_list(self) -> ImageList:
         """List the folder."""
         root = Path(self.data_root)
         if not root.exists():
             raise UserError(f"data folder {root} does not exist; set data_root to your images")
         if not root.is_dir():
             raise UserError(f"data_root {root} is a file; give the folder that holds the images")
-        paths = list(images_under(str(root)))
-        if not paths:
+        images = list_images(str(root))
+        if not len(images):
             raise UserError(
                 f"no image under {root}; looked in all its folders for {' '.join(EXTENSIONS)}"
             )
-        if self.labels == "none":
-            return [{"img_path": path} for path in paths]
-        return self._labelled(root, paths)
+        if self.labels == "folder":
+            self._label(root, images)
+        return images
 
-    def _labelled(self, root: Path, paths: list[str]) -> list[dict[str, Any]]:
-        # Plain strings here too: every path begins with the folder that was listed.
-        start = len(os.path.join(str(root), ""))
-        names = []
-        for path in paths:
-            name, separator, _ = path[start:].partition(os.sep)
-            if not separator:
-                raise UserError(f"image {path} lies in no class folder; move it into one")
-            names.append(name)
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Return ``img_path``, ``sample_idx`` and, with labels, ``gt_label`` of one image."""
+        # MMEngine's copies deeply, which takes longer than the rest.
+        place = int(idx) if idx >= 0 else len(self) + int(idx)
+        return {**self.data_list[idx], "sample_idx": place}
+
+    def _label(self, root: Path, images: ImageList) -> None:
+        names, folder_of = images.first_folders()
+        if b"" in names:
+            stray = images.path(int(np.argmax(folder_of == names.index(b""))))
+            raise UserError(f"image {stray} lies in no class folder; move it into one")
         classes = sorted(
             entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
         )
-        empty = sorted(set(classes) - set(names))
+        filled = [os.fsdecode(name) for name in names]
+        empty = sorted(set(classes) - set(filled))
         if empty:
             raise UserError(f"class folder {root / empty[0]} holds no image; fill or remove it")
         self._metainfo["classes"] = tuple(classes)
         number = {name: k for k, name in enumerate(classes)}
-        return [
-            {"img_path": path, "gt_label": number[name]}
-            for path, name in zip(paths, names, strict=True)
-        ]
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is taken for an image, by its name."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
-def images_under(folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
-    """Yield the images under a folder, however deep, entries sorted by name.
-
-    Args:
-        folder: Where to look.
-        above: (device, inode) of the folders on the way here, to see a loop.
-
-    Raises:
-        UserError: A folder cannot be listed.
-    """
-    # os.scandir and plain strings: pathlib takes several times as long, which
-    # shows on a million files.
-    try:
-        status = os.stat(folder)
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"cannot list folder {folder}: {error.strerror}") from error
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from images_under(entry.path, (*above, here))
-        elif is_image(entry.name):
-            yield entry.path
+        labels = np.array([number[name] for name in filled], dtype=np.int64)
+        images.labels = torch.from_numpy(labels[folder_of])

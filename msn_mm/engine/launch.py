@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from mmengine.runner import Runner
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.engine.config_check import check_top_keys, check_values, merge_options
+from msn_mm.engine.config_text import formatted_once
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
@@ -170,7 +170,7 @@ def build_runner(
         UserError: for every mistake in the config, the launch or the
             checkpoint that can be told before training starts.
     """
-    cfg = copy.deepcopy(cfg)
+    cfg = formatted_once(cfg)
     world = init_distributed(launcher, collective_timeout(cfg))
     notes: list[tuple[int, str]] = []
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cyanure.estimators import Classifier
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 
 from msn_mm.errors import UserError
 
@@ -184,6 +182,10 @@ def fit_logistic_regression(
     if len(classes) < 2:
         raise UserError("logistic regression needs labelled images of at least 2 classes")
     n = len(features)
+    # Imported here: they bring scipy along, for which a training would wait at its start.
+    from cyanure.estimators import Classifier
+    from sklearn.exceptions import ConvergenceWarning
+
     # cyanure treats two classes as one binary problem with a single vector w.
     # The two columns of the softmax problem are then -w/2 and w/2, whose
     # penalty is half of ||w||^2: hence the halved regularisation.

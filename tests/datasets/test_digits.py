@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from msn_mm.datasets import Digits
+from msn_mm.datasets import Digits, digits
 
 
 def rows(data: Digits) -> list[dict[str, Any]]:
@@ -43,6 +43,27 @@ def test_pixels() -> None:
     # Bicubic enlargement keeps blocks of the scan, up to overshoot.
     blocks = info["img"].reshape(8, 4, 8, 4).mean((1, 3))
     np.testing.assert_allclose(blocks, load_digits().images[0] * 255 / 16, atol=40)
+
+
+def test_the_scans_are_scikit_learn_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = load_digits()
+    scans, labels = digits._scans()
+    np.testing.assert_array_equal(scans, source.images)
+    np.testing.assert_array_equal(labels, source.target)
+    # Where its file is elsewhere, it is asked.
+    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    scans, labels = digits._scans.__wrapped__()
+    np.testing.assert_array_equal(scans, source.images)
+    assert labels.tolist() == source.target.tolist()
+
+
+def test_one_split_s_images_are_its_own() -> None:
+    data = Digits("test")
+    data.get_data_info(0)["img"][:] = 0
+    assert data.get_data_info(0)["img"].any()
+    np.testing.assert_array_equal(
+        Digits("all").get_data_info(1297)["img"], Digits("test").get_data_info(0)["img"]
+    )
 
 
 @pytest.mark.parametrize("arguments", [{"split": "train"}, {"size": 0}, {"holdout": 1797}])

@@ -6,6 +6,7 @@ import pytest
 
 from msn_mm.datasets import KeyedSampler, SampleKey
 from msn_mm.datasets import sampler as module
+from msn_mm.datasets.keys import PERMUTATION_STREAM, philox
 from msn_mm.errors import UserError
 
 
@@ -63,3 +64,13 @@ def test_fewer_images_than_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "get_dist_info", lambda: (0, 4))
     with pytest.raises(UserError, match="holds 3 images, fewer than the 4 processes"):
         KeyedSampler(range(3), seed=0)
+
+
+def test_a_long_epoch_is_whole() -> None:
+    sampler = KeyedSampler(range(30_001), seed=3)
+    sampler.set_epoch(2)
+    keys = list(sampler)
+    assert sorted(keys) == list(range(30_001)) and keys != sorted(keys)
+    assert all((key.seed, key.epoch) == (3, 2) for key in keys[::1000])
+    order = philox(3, 2, 0, 0, PERMUTATION_STREAM).permutation(30_001)
+    assert keys == order.tolist()

@@ -13,7 +13,7 @@ custom_hooks = [
     dict(type="ThroughputHook"),
 ]
 visualizer = dict(
-    type="Visualizer",
+    type="LazyVisualizer",
     vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
 )
 env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))

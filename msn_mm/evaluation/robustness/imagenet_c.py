@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from msn_mm.datasets import EvalCrop, EvaluationImages
-from msn_mm.datasets.image_folder import images_under, is_image
+from msn_mm.datasets.folder_listing import images_under, is_image
 from msn_mm.errors import UserError
 from msn_mm.evaluation.folder_images import folder_images
 from msn_mm.evaluation.robustness.corruption_error import CORRUPTIONS, SEVERITIES
