@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import tiny_digits
@@ -17,9 +18,9 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation.data import LabelledData, labelled_data
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.partial import protocol
-from msn_mm.evaluation.partial.finished import FinishedTrainings
+from msn_mm.evaluation.partial.finished import FinishedTrainings, KeptTrainings
 from msn_mm.evaluation.partial.protocol import Computing
-from msn_mm.evaluation.partial.recipe import PartialRecipe
+from msn_mm.evaluation.partial.recipe import PartialRecipe, Trial
 from msn_mm.evaluation.partial.training import LastBlockTrainer
 from msn_mm.evaluation.splits import Splits, draw_splits
 
@@ -141,6 +142,17 @@ def test_splits_stay_in_order_where_some_were_finished(
     assert trained[1] == TRAININGS // 2
 
 
+def test_splits_are_told_apart_where_nothing_is_chosen(
+    measure: Measure, trained: list[int]
+) -> None:
+    given = replace(RECIPE, learning_rates=[0.01])
+    apart = without_seconds(measure(given, keeps=False))
+    assert apart["3"]["top1"][0] != apart["3"]["top1"][1]
+    trained[1] = 0
+    assert without_seconds(measure(given)) == apart
+    assert trained[1] == 2
+
+
 def test_a_wider_grid_trains_what_is_new(measure: Measure, trained: list[int]) -> None:
     wide = replace(RECIPE, learning_rates=(0.003, 0.1, 0.01))
     whole = without_seconds(measure(wide, keeps=False))
@@ -166,7 +178,6 @@ def test_what_differs_is_trained_anew(
     bicubic.test_dataloader.dataset.transform.interpolation = "bicubic"
     for changed in (
         {"encoder": build_encoder(cfg, None, seed=1)},
-        {"data": labelled_data(bicubic)},
         {"batch_size": 32},
         {"recipe": replace(RECIPE, seed=1)},
         {"recipe": replace(RECIPE, drop_path=0.1)},
@@ -181,12 +192,37 @@ def test_what_differs_is_trained_anew(
         patch.setattr(protocol, "training_sources", lambda: "edited")
         with pytest.raises(Stopped):
             measure()
+    # Another view, at every training of the choice too.
+    trained[:] = 10**6, 0
+    measure(data=labelled_data(bicubic))
+    assert trained[1] == TRAININGS
+    trained[0] = 0
     # Another label of one image.
     swapped = data.support_labels.copy()
     swapped[splits["3"][0][0]] += 1
     monkeypatch.setattr(type(data), "support_labels", property(lambda _: swapped))
     with pytest.raises(Stopped):
         measure()
+
+
+def test_a_name_tells_all_of_a_training(tmp_path: Path) -> None:
+    file = FinishedTrainings(tmp_path / "trainings.json")
+    rows, other, images = np.array([0, 1]), np.array([2, 3]), [b"a", b"b", b"c", b"d"]
+    kept = KeptTrainings(file, {"encoder": "x"}, images)
+    names = [
+        kept.key(Trial(0.1, 3), rows, 4, other),
+        kept.key(Trial(0.2, 3), rows, 4, other),
+        kept.key(Trial(0.1, 4), rows, 4, other),
+        kept.key(Trial(0.1, 3), other, 4, other),
+        kept.key(Trial(0.1, 3), rows, 5, other),
+        kept.key(Trial(0.1, 3), rows, 4, rows),
+        kept.key(Trial(0.1, 3), rows, 4, "held out"),
+        kept.key(Trial(0.1, 3), rows, 4),
+        KeptTrainings(file, {"encoder": "y"}, images).key(Trial(0.1, 3), rows, 4, other),
+        KeptTrainings(file, {"encoder": "x"}, images[::-1]).key(Trial(0.1, 3), rows, 4, other),
+    ]
+    assert len(set(names)) == len(names)
+    assert KeptTrainings(file, {"encoder": "x"}, images).key(Trial(0.1, 3), rows, 4) == names[7]
 
 
 def test_other_held_out_images_are_asked_anew_and_nothing_else(
