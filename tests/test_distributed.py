@@ -7,13 +7,11 @@ batch must span the ranks: batch norm, Sinkhorn, the mean prediction.
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -22,6 +20,7 @@ from msn_mm.models.ops.distributed import logsumexp_over_ranks
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from tests.helpers import leaving_group
+from tests.two_processes import start_two
 
 BATCH, FOCAL, STEPS = 8, 3, 4
 
@@ -107,18 +106,15 @@ def batch_norm(rank: int, world: int, _: int) -> dict:
 
 
 @leaving_group()
-def worker(rank: int, world: int, port: int, what, argument, folder: str) -> None:
+def worker(rank: int, port: int, what, argument, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=world)
-    torch.save(what(rank, world, argument), Path(folder) / f"{rank}.pt")
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    torch.save(what(rank, 2, argument), Path(folder) / f"{rank}.pt")
 
 
 def on_two(what, argument, folder: Path) -> list[dict]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (2, port, what, argument, str(folder)), nprocs=2)
+    start_two(worker, what, argument, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +24,7 @@ from msn_mm.models.ops.distributed import local_part
 from msn_mm.models.ops.ema import ema_update_, linear_momentum
 from tests.helpers import leaving_group
 from tests.test_distributed import STEPS, make_batch
+from tests.two_processes import start_two
 
 
 @leaving_group()
@@ -42,10 +41,7 @@ def worker(
 
 def on_two(what: Callable[..., Any], *arguments: tuple[Any, ...], folder: Path) -> list[Any]:
     """Run ``what`` on two processes for each of ``arguments``: results by rank, then by run."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, what, list(arguments), str(folder)), nprocs=2)
+    start_two(worker, what, list(arguments), str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

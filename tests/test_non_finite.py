@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -24,6 +22,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.ops.ema import ema_update_
 from msn_mm.models.ops.finite import magnitude, magnitudes
 from tests.helpers import leaving_group, run, tiny_digits, weights
+from tests.two_processes import start_two
 
 NAN = float("nan")
 
@@ -195,10 +194,7 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_all_ranks_skip_and_stop_together(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(_one_of_two, (port, str(tmp_path)), nprocs=2)
+    start_two(_one_of_two, str(tmp_path))
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert len(one["seen"]) == len(two["seen"]) == 7
     for step in range(1, 7):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import LabelledData, labelled_data
 from msn_mm.evaluation.encoder import build_encoder
-from msn_mm.evaluation.partial.protocol import Computing, better_of, measure_partial
+from msn_mm.evaluation.partial.protocol import Computing, measure_partial
 from msn_mm.evaluation.partial.recipe import PartialRecipe
+from msn_mm.evaluation.partial.table import better_of
 from msn_mm.evaluation.splits import draw_splits
 from msn_mm.registry import MODELS
 
@@ -97,12 +100,22 @@ def test_both_columns_and_the_better_one(capsys: pytest.CaptureFixture[str]) -> 
         assert words_ in said
     assert f"{more['top1_mean']:.1f} ± {more['top1_std']:.1f}" in said
 
+    # The same command again finds every training.
+    repeated = call("partial", *words, *QUICK)
+    trainings = 2 * (1 + 3 * 2 + 1)  # a split of one label: one; of three: three folds and one
+    said = capsys.readouterr().out
+    assert f"\n{trainings} trainings had been finished before and were not run again\n" in said
+    for column in ("1", "3"):
+        for strategy in ("partial", "better"):
+            known = results["metrics"][column][strategy]
+            assert repeated["metrics"][column][strategy] == known
+
     # What may differ in how, and not in what, is computed: store, workers, other columns.
     words[words.index("1")] = "3"
     how = ["--memory", "0.00001", "--workers", "1"]
-    again = call("partial", *words, *QUICK, *how)["metrics"]["3"]
-    assert "in a file below out" in again["partial"]["tokens"][0]
-    assert "in memory" in more["tokens"][0] and not list(Path("out").glob(".tokens*"))
+    again = call("partial", *words, *QUICK, *how, out="how")["metrics"]["3"]
+    assert "in a file below how" in again["partial"]["tokens"][0]
+    assert "in memory" in more["tokens"][0] and not list(Path("how").glob(".tokens*"))
     for values in (again["partial"], more):
         values.pop("tokens")
     assert without_seconds(again) == without_seconds(results["metrics"]["3"])
@@ -230,6 +243,31 @@ def test_mistakes_are_one_line(words: str) -> None:
         call("partial", *words.split(), "--views", "0", "--splits", "1", out="wrong")
     assert "\n" not in str(error.value)
     assert not Path("wrong", "results.json").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on() -> None:
+    words = ["tiny.py", "one.pth", "--images-per-class", "3", "--splits", "4", *QUICK]
+    whole = call("partial", *words, out="whole")["metrics"]
+    command = [sys.executable, str(ROOT / "tools" / "partial.py"), "--workers", "0", *words]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    kept = Path("killed", "trainings.json")
+    for number in range(1, 4):
+        with subprocess.Popen([*command, "--out", "killed"], env=environ) as process:
+            while process.poll() is None and answered(kept) < 6 * number:
+                time.sleep(0.002)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "there was nothing left to kill"
+        assert not Path("killed", "results.json").exists()
+    found = answered(kept)
+    assert 18 <= found < 4 * 8
+    again = call("partial", *words, out="killed")["metrics"]
+    assert without_seconds(again) == without_seconds(whole)
+    assert not Path("killed", "trained").exists()
+
+
+def answered(file: Path) -> int:
+    return len(json.loads(file.read_text())["trainings"]) if file.is_file() else 0
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from toy_training import write_config
 from msn_mm.engine.hook_state import hook_states, load_hook_states
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.random_state import random_state, set_random_state
+from msn_mm.errors import UserError
 from msn_mm.registry import DATA_SAMPLERS, HOOKS
 from tests.helpers import run, tiny_digits
 
@@ -124,6 +125,27 @@ def test_resumed_within_an_epoch_bitwise(tmp_path: Path, sampler: str, workers: 
         torch.manual_seed(99)
         train(build_runner(cfg, work_dir=out, resume=True))
         assert_same(content(tmp_path / "whole/epoch_3.pth"), content(out / "epoch_3.pth"))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"model.width": 9}, r"layers\.0\.weight is \(8, 8\) there and \(9, 8\) here"),
+        ({"model.bias": True}, "it lacks 1 weights such as bias"),
+    ],
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_another_model_is_not_resumed(
+    tmp_path: Path, option: dict[str, Any], told: str, momentum: float
+) -> None:
+    """Not even where the optimizer has nothing that would show it."""
+    sgd = {"optim_wrapper.optimizer": dict(_delete_=True, type="SGD", lr=0.01, momentum=momentum)}
+    train(build_runner(toy(tmp_path, sgd), work_dir=tmp_path / "out"))
+    more = {**sgd, "train_cfg.max_epochs": 4}
+    other = toy(tmp_path, {**more, **option})
+    with pytest.raises(UserError, match=rf"epoch_3\.pth' belongs to another model: {told}; resum"):
+        train(build_runner(other, work_dir=tmp_path / "out", resume=True))
+    train(build_runner(toy(tmp_path, more), work_dir=tmp_path / "out", resume=True))
 
 
 def test_workers_that_stay_resume_bitwise_at_an_epoch_s_end(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from toy_training import write_config
@@ -26,6 +24,7 @@ from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.stopped import TrainingStopped
 from tests.helpers import leaving_group
 from tests.test_resume import KEYED, DrawingHook, Reads, assert_same, content, log_of
+from tests.two_processes import start_two
 
 ROOT = Path(__file__).resolve().parent.parent
 assert DrawingHook  # registered for the processes that import this module
@@ -116,10 +115,7 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(two_ranks, (port, str(folder)), nprocs=2)
+    start_two(two_ranks, str(folder))
     return folder, [json.loads((folder / f"seen{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -120,4 +120,4 @@ def test_fine_tuning_and_robustness(place: Path, monkeypatch: pytest.MonkeyPatch
     assert measured["clean_error"] == pytest.approx(100 - top1, abs=0.11)
     one, five = measured["corruptions"]["contrast"]["errors"]
     assert measured["clean_error"] - 3 < one < five
-    assert wide["metrics"]["epoch_1.pth"]["corrupted"]["relative_mce"] == pytest.approx(100)
+    assert wide["metrics"]["epoch_1.pth"]["corrupted"]["mce_of_baseline"] == pytest.approx(100)

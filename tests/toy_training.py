@@ -39,13 +39,15 @@ class ToyData(Dataset):
 class ToyModel(BaseModel):
     """Regression of the sum through dropout, which draws from torch's global generator."""
 
-    def __init__(self, width: int = 8, dropout: float = 0.5) -> None:
+    def __init__(self, width: int = 8, dropout: float = 0.5, bias: bool = False) -> None:
         super().__init__()
         if width < 1:
             raise ValueError(f"width must be positive, not {width}")
         self.layers = nn.Sequential(
             nn.Linear(8, width), SyncBatchNorm(width), nn.Dropout(dropout), nn.Linear(width, 1)
         )
+        if bias:  # that does nothing
+            self.register_parameter("bias", nn.Parameter(torch.zeros(1)))
 
     def forward(
         self, inputs: torch.Tensor, data_samples: dict[str, torch.Tensor], mode: str = "tensor"

@@ -48,9 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.data import labelled_data
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
-    from msn_mm.evaluation.partial.protocol import Computing, better_of, measure_partial
+    from msn_mm.evaluation.partial.finished import FinishedTrainings
+    from msn_mm.evaluation.partial.protocol import Computing, measure_partial
     from msn_mm.evaluation.partial.recipe import PartialRecipe
-    from msn_mm.evaluation.partial.table import choices_table, grid_line, partial_table
+    from msn_mm.evaluation.partial.table import better_of, choices_table, grid_line, partial_table
     from msn_mm.evaluation.rows import read_rows, results_of_rows
     from msn_mm.evaluation.split_files import save_splits
     from msn_mm.evaluation.tables import splits_table, unconverged
@@ -92,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{grid_line(recipe.settings())}", flush=True)
 
     metrics: dict[str, dict[str, Any]] = {}
-    computing = Computing(args.batch_size, args.workers, int(args.memory * 2**30), out)
+    finished = FinishedTrainings(out / "trainings.json")
+    computing = Computing(args.batch_size, args.workers, int(args.memory * 2**30), out, finished)
     for row in rows:
         encoder = extraction.encoder(row.cfg, row.checkpoint)
         seen = data.seen_by(row.cfg)
@@ -129,6 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, measured in metrics.items()
     }
     print("".join(f"\n{line}" for line in unconverged(linear_rows)), end="")
+    if finished.found:
+        print(
+            f"\n{finished.found} trainings had been finished before and were not run again", end=""
+        )
     print(f"\nresults: {out / 'results.json'}")
     return 0
 

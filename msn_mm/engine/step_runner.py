@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from msn_mm.engine.hooks.centring_hook import check_centring
 from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
+from msn_mm.errors import UserError
+from msn_mm.utils.weights_fit import misfit
 
 
 class StepRunner(Runner):
@@ -29,6 +32,26 @@ class StepRunner(Runner):
         """
         check_centring(self)
         return super().train()
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load as MMEngine does; a resume goes on with the very model, or not at all.
+
+        MMEngine leaves weights of another shape as they were built, with a warning,
+        and gives the optimizer moments that do not fit its parameters.
+
+        Raises:
+            UserError: A run that resumes has another model than the checkpoint.
+        """
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        if self._resume:
+            model = self.model.module if is_model_wrapper(self.model) else self.model
+            detail = misfit(model, checkpoint["state_dict"])
+            if detail is not None:
+                raise UserError(
+                    f"'{filename}' belongs to another model: {detail}; resume with the config that "
+                    "it was trained with, or start from its weights with --load-from"
+                )
+        return checkpoint
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> Any:
         """Build as MMEngine does, for epochs and a training as long as their steps."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from msn_mm.convert.format import Converted, RawCheckpoint, convert
 from msn_mm.convert.source import METADATA, read_source
 from msn_mm.errors import UserError
+from msn_mm.utils.weights_fit import misfit
 
 # Where checkpoints keep the trunk, the best first: MSN represents by its target.
 _PREFIXES = ("target_backbone.", "backbone.")
@@ -103,25 +104,14 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -
     Raises:
         UserError: As :func:`load_weights`.
     """
-    own = model.state_dict()
-    other_shape = [k for k in own if k in state and own[k].shape != state[k].shape]
-    missing = [k for k in own if k not in state]
-    unknown = [k for k in state if k not in own]
-    odd = [k for k in own if k in state and not _is_plain(state[k])]
-    if other_shape:
-        key = other_shape[0]
-        detail = f"{key} is {tuple(state[key].shape)} there and {tuple(own[key].shape)} here"
-    elif missing:
-        detail = f"it lacks {len(missing)} weights such as {missing[0]}"
-    elif unknown:
-        detail = f"it has {len(unknown)} weights that the model lacks, such as {unknown[0]}"
-    elif odd:
+    detail = misfit(model, state)
+    if detail is not None:
+        raise UserError(
+            f"'{path}' belongs to another model: {detail}; give the config that it was trained with"
+        )
+    odd = [key for key, value in state.items() if not _is_plain(value)]
+    if odd:
         raise UserError(f"'{path}': {odd[0]} is {state[odd[0]].dtype}, not plain real numbers")
-    else:
-        return
-    raise UserError(
-        f"'{path}' belongs to another model: {detail}; give the config that it was trained with"
-    )
 
 
 def _is_plain(value: Tensor) -> bool:

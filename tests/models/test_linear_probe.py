@@ -151,6 +151,18 @@ def test_a_batch_in_parts_is_the_same_training() -> None:
     assert type(model).couples_images is False
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_trunk_computes_in_inference_mode_and_in_half_precision_where_asked(amp: bool) -> None:
+    model, seen = probe(amp=amp, features=("cls1",)), []
+    model.encoder.trunk.vit.blocks[0].mlp.fc1.register_forward_hook(
+        lambda *given: seen.append((torch.is_inference_mode_enabled(), given[-1].dtype))
+    )
+    images, samples = batch()
+    model(images, samples, mode="loss")["loss"].backward()
+    assert seen == [(True, torch.bfloat16 if amp else torch.float32)]
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
 def test_the_trunk_stays_and_is_no_part_of_the_state() -> None:
     model = probe()
     trunk = model.encoder.trunk

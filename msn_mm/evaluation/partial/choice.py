@@ -6,6 +6,7 @@ Nothing here is ever given a query image.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from msn_mm.errors import UserError
 from msn_mm.evaluation.cross_validation import cross_validate
+from msn_mm.evaluation.finished_work import Record
 from msn_mm.evaluation.logistic_regression import score_log_loss, score_ranks
+from msn_mm.evaluation.partial.finished import KeptTrainings
 from msn_mm.evaluation.partial.recipe import Trial
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
 
@@ -31,12 +34,14 @@ class TrialChoice:
             :attr:`~msn_mm.evaluation.partial.recipe.PartialRecipe.default_trial`.
         accuracy: By trial the held-out accuracy in percent.
         log_loss: By trial the mean held-out cross-entropy in nats.
+        seconds: How long the trainings took that it was chosen by.
     """
 
     trial: Trial
     source: str
     accuracy: dict[Trial, float]
     log_loss: dict[Trial, float]
+    seconds: float = 0.0
 
     def settings(self) -> dict[str, Any]:
         """Return the choice for ``results.json``."""
@@ -54,6 +59,7 @@ def choose_trial(
     data: LabelledTokens,
     rows: NDArray[np.int64],
     progress: Callable[[], object] = lambda: None,
+    kept: KeptTrainings = KeptTrainings(None, {}, ()),  # noqa: B008 (keeps nothing)
 ) -> TrialChoice:
     """Choose for one labelled subset.
 
@@ -68,9 +74,11 @@ def choose_trial(
         data: Labelled images.
         rows: The subset.
         progress: Called after each training.
+        kept: Where what a training answered is kept; one that is there is not run again.
 
     Raises:
-        UserError: No trial of the grid trained without diverging.
+        UserError: No trial of the grid trained without diverging, or what a training
+            answered cannot be kept.
     """
     recipe = trainer.recipe
     trials = recipe.trials
@@ -78,17 +86,26 @@ def choose_trial(
         return TrialChoice(trials[0], "given", {}, {})
     labels = data.labels[rows]
     batch = recipe.batch_of(len(rows))
+    seconds: list[float] = []
 
     def held_out(
         trial: Trial, train: NDArray[np.bool_], asked: NDArray[np.bool_]
     ) -> tuple[int, float]:
-        model = trainer.train(data, rows[train], trial, batch)
-        scores = trainer.ask(model, data, rows[asked])
+        def answer() -> Record:
+            started = time.perf_counter()
+            model = trainer.train(data, rows[train], trial, batch)
+            scores = trainer.ask(model, data, rows[asked])
+            right, loss = 0, math.inf
+            if np.isfinite(scores).all():
+                right = int((score_ranks(scores, labels[asked]) == 0).sum())
+                loss = score_log_loss(scores, labels[asked])
+            return {"right": right, "log_loss": loss, "seconds": time.perf_counter() - started}
+
+        done = kept.answered(kept.key(trial, rows[train], batch, rows[asked]), answer)
         progress()
-        if not np.isfinite(scores).all():
-            return 0, math.inf
-        right = score_ranks(scores, labels[asked]) == 0
-        return int(right.sum()), score_log_loss(scores, labels[asked])
+        seconds.append(done["seconds"])
+        # An infinite loss is null in the file.
+        return done["right"], math.inf if done["log_loss"] is None else done["log_loss"]
 
     tried = cross_validate(labels, trials, held_out, recipe.seed, recipe.folds)
     if tried is None:
@@ -105,4 +122,5 @@ def choose_trial(
         "cross-validation",
         {trial: 100.0 * hits / n for trial, (hits, _) in tried.items()},
         {trial: loss / n for trial, (_, loss) in tried.items()},
+        sum(seconds),
     )

@@ -8,7 +8,6 @@ their tokens are never kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.logistic_regression import score_ranks
 from msn_mm.evaluation.lowshot import accuracies, summarise
 from msn_mm.evaluation.partial.choice import TrialChoice, choose_trial
+from msn_mm.evaluation.partial.finished import (
+    FinishedTrainings,
+    KeptTrainings,
+    asked_images,
+    identities,
+    training_sources,
+)
 from msn_mm.evaluation.partial.recipe import PartialRecipe
-from msn_mm.evaluation.partial.tokens import TokenStore, crop_tokens, kept_dtype, tokens_of
+from msn_mm.evaluation.partial.tokens import TokenStore, labelled_tokens, tokens_of
 from msn_mm.evaluation.partial.training import LabelledTokens, LastBlockTrainer
 from msn_mm.evaluation.splits import Splits, compact
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
@@ -45,12 +50,14 @@ class Computing:
         workers: Data workers.
         memory: Bytes of memory for tokens.
         directory: Where a file holds them that are more.
+        finished: Trainings that need not be run again; ``None``: all are run.
     """
 
     batch_size: int = 64
     workers: int = 0
     memory: int = 4 * 2**30
     directory: Path = Path()
+    finished: FinishedTrainings | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,10 @@ class Trained:
     choice: TrialChoice
     model: LastBlockClassifier
     seconds: float
-    store: str
+    tokens: str
+    kept: KeptTrainings
+    weights: str
+    answers: str
 
 
 def measure_partial(
@@ -88,151 +98,184 @@ def measure_partial(
         By column what :func:`~msn_mm.evaluation.lowshot.evaluate_splits` tells of the
         accuracies (``top1``, ``top1_mean``, ``top1_std``, ``top5`` likewise), and by split
         ``chosen`` (rate, length, where they are from, the held-out accuracies),
-        ``images``, ``seconds`` (choice and training) and ``tokens`` (where they lay).
+        ``images``, ``seconds`` (of all trainings of the choice and the last one, also
+        those of an earlier run) and ``tokens`` (where they lay).
 
     Raises:
         UserError: The trunk has no last block, an image cannot be read, there is no
-            room for the tokens, or a training diverged.
+            room for the tokens or for what is kept, or a training diverged.
     """
-    trunk = trunk_with_blocks(encoder.trunk)
-    trainer = LastBlockTrainer(trunk, recipe, encoder.amp, computing.batch_size)
-    found: dict[str, dict[str, list[Any]]] = {column: {} for column in splits}
-    waiting: list[Trained] = []
+    measurement = _Measurement(encoder, data, recipe, computing, progress)
     for number in range(max(map(len, splits.values()))):
-        for trained in _trainings(trainer, encoder, data, splits, number, computing, progress):
-            waiting.append(trained)
-            if len(waiting) == _MOST_WAITING:
-                _ask(trainer, encoder, data, waiting, computing, found, progress)
-    _ask(trainer, encoder, data, waiting, computing, found, progress)
-    return {column: summarise(values) for column, values in found.items()}
-
-
-def _trainings(
-    trainer: LastBlockTrainer,
-    encoder: FrozenEncoder,
-    data: LabelledData,
-    splits: Splits,
-    number: int,
-    computing: Computing,
-    progress: str | None,
-) -> Iterator[Trained]:
-    """Train on every column's split of a number; the tokens go when the last one is done."""
-    chosen = {c: [subsets[number]] for c, subsets in splits.items() if number < len(subsets)}
-    union, local = compact(chosen)
-    tokens = _labelled_tokens(encoder, data, union, trainer.recipe, computing, progress)
-    for column, (rows,) in local.items():
-        yield _train(trainer, tokens, rows, column, number, progress)
-
-
-def _labelled_tokens(
-    encoder: FrozenEncoder,
-    data: LabelledData,
-    indices: NDArray[np.int64],
-    recipe: PartialRecipe,
-    computing: Computing,
-    progress: str | None,
-) -> LabelledTokens:
-    """Run the frozen blocks once for each labelled image and view."""
-
-    def store(views: int, memory: int) -> TokenStore:
-        return TokenStore(
-            views,
-            len(indices),
-            encoder.device,
-            kept_dtype(encoder),
-            computing.directory,
-            memory,
+        measurement.split(
+            {c: subsets[number] for c, subsets in splits.items() if number < len(subsets)}, number
         )
+    measurement.ask()
+    found = {column: measurement.found[column] for column in splits}
+    return {
+        column: summarise({key: [each[n][key] for n in sorted(each)] for key in each[0]})
+        for column, each in found.items()
+    }
 
-    central = crops = store(1, computing.memory)
-    total = len(indices) * (1 + recipe.views)
-    label = None if progress is None else f"{progress}: tokens"
-    with Progress(total, label) as shown:
-        done = 0
-        for tokens in tokens_of(
-            encoder, data.support, indices.tolist(), computing.batch_size, computing.workers
-        ):
-            central.put(0, done, tokens)
-            done += len(tokens)
-            shown.to(done)
-        if recipe.views:
-            crops = store(recipe.views, computing.memory - central.size)
-            crop_tokens(
-                encoder,
-                data.support,
+
+class _Measurement:
+    """The trainings of one encoder, and what they answer.
+
+    Attributes:
+        found: By column and number of the split what is told of it.
+    """
+
+    def __init__(
+        self,
+        encoder: FrozenEncoder,
+        data: LabelledData,
+        recipe: PartialRecipe,
+        computing: Computing,
+        progress: str | None,
+    ) -> None:
+        trunk = trunk_with_blocks(encoder.trunk)
+        self.trainer = LastBlockTrainer(trunk, recipe, encoder.amp, computing.batch_size)
+        self.encoder = encoder
+        self.data = data
+        self.computing = computing
+        self.progress = progress
+        self.found: dict[str, dict[int, dict[str, Any]]] = {}
+        self._waiting: list[Trained] = []
+        self._about: dict[str, Any] = {}
+        self._asked = ""
+        if computing.finished is not None:
+            self._about = {
+                "encoder": encoder.fingerprint(),
+                "code": training_sources(),
+                "view": data.support.view_settings(),
+                "classes": _num_classes(data),
+                "recipe": recipe.of_a_training(),
+                "batch_size": computing.batch_size,
+            }
+            self._asked = asked_images(data.query, data.query_labels)
+
+    def split(self, chosen: dict[str, NDArray[np.int64]], number: int) -> None:
+        """Train on every column's split of a number; the tokens go when the last one is done."""
+        union, local = compact({column: [rows] for column, rows in chosen.items()})
+        labels = self.data.support_labels
+        is_kept = self.computing.finished is not None
+        kept = KeptTrainings(
+            self.computing.finished,
+            self._about,
+            identities(self.data.support, labels, union) if is_kept else [],
+        )
+        tokens = LabelledTokens(
+            lambda: self._tokens(union), union, labels[union], _num_classes(self.data)
+        )
+        for column, (rows,) in local.items():
+            self._train(tokens, kept, rows, column, number)
+            if len(self._waiting) == _MOST_WAITING:
+                self.ask()
+
+    def _tokens(self, indices: NDArray[np.int64]) -> tuple[TokenStore, TokenStore]:
+        """Run the frozen blocks once for each labelled image and view; crops, then central."""
+        recipe, computing = self.trainer.recipe, self.computing
+        with self._shown(len(indices) * (1 + recipe.views), "tokens") as shown:
+            return labelled_tokens(
+                self.encoder,
+                self.data.support,
                 indices,
                 recipe,
-                crops,
-                _side(data.support, int(indices[0])),
+                computing.directory,
+                computing.memory,
                 computing.batch_size,
                 computing.workers,
-                lambda finished: shown.to(done + finished),
+                shown.to,
             )
-    return LabelledTokens(crops, central, indices, data.support_labels[indices], _num_classes(data))
 
+    def _train(
+        self,
+        tokens: LabelledTokens,
+        kept: KeptTrainings,
+        rows: NDArray[np.int64],
+        column: str,
+        number: int,
+    ) -> None:
+        """Choose and train, unless an earlier run has; then nothing is computed."""
+        recipe = self.trainer.recipe
+        label = f"{column}, split {number}"
+        with self._shown(recipe.folds * len(recipe.trials) + 1, label, "trainings") as shown:
+            count = iter(range(1, 2**31))
+            choice = choose_trial(self.trainer, tokens, rows, lambda: shown.to(next(count)), kept)
+            asked = (choice.trial, rows, recipe.batch_of(len(rows)))
+            weights, answers = kept.key(*asked), kept.key(*asked, self._asked)
+            done = kept.get(answers)
+            if done is not None:
+                self._tell(column, number, choice, len(rows), done)
+                return
+            waits = kept.weights(weights)
+            model = self.trainer.start(tokens.num_classes)
+            if waits is None:
+                started = time.perf_counter()
+                model = self.trainer.train(tokens, rows, choice.trial)
+                seconds = time.perf_counter() - started
+                if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
+                    raise _diverged(choice, column, number)
+                waits = {"model": model.state_dict(), "seconds": seconds, "tokens": tokens.place}
+                kept.keep_weights(weights, waits)
+            else:
+                model.load_state_dict(waits["model"])
+                model.eval().requires_grad_(False)
+        self._waiting.append(
+            Trained(
+                column,
+                number,
+                len(rows),
+                choice,
+                model,
+                waits["seconds"],
+                waits["tokens"],
+                kept,
+                weights,
+                answers,
+            )
+        )
 
-def _train(
-    trainer: LastBlockTrainer,
-    tokens: LabelledTokens,
-    rows: NDArray[np.int64],
-    column: str,
-    number: int,
-    progress: str | None,
-) -> Trained:
-    started = time.perf_counter()
-    recipe = trainer.recipe
-    label = None if progress is None else f"{progress}: {column}, split {number}"
-    with Progress(recipe.folds * len(recipe.trials) + 1, label, unit="trainings") as shown:
-        count = iter(range(1, 2**31))
-        choice = choose_trial(trainer, tokens, rows, lambda: shown.to(next(count)))
-        model = trainer.train(tokens, rows, choice.trial)
-    if not all(bool(weight.isfinite().all()) for weight in model.state_dict().values()):
-        raise _diverged(choice, column, number)
-    return Trained(
-        column,
-        number,
-        len(rows),
-        choice,
-        model,
-        time.perf_counter() - started,
-        f"{tokens.crops.size + (tokens.central.size if recipe.views else 0):,} bytes "
-        f"{tokens.crops.place}",
-    )
+    @torch.inference_mode()
+    def ask(self) -> None:
+        """Classify the held-out images by all trained blocks that wait, and let these go."""
+        waiting, truth = self._waiting, self.data.query_labels
+        if not waiting:
+            return
+        ranks = np.empty((len(waiting), len(truth)), dtype=np.int64)
+        done = 0
+        with self._shown(len(truth), "held-out") as shown:
+            for tokens in tokens_of(
+                self.encoder,
+                self.data.query,
+                range(len(truth)),
+                self.computing.batch_size,
+                self.computing.workers,
+            ):
+                block = slice(done, done + len(tokens))
+                for place, trained in enumerate(waiting):
+                    scores = _finite(self.trainer.logits(trained.model, tokens), trained)
+                    ranks[place, block] = score_ranks(scores, truth[block])
+                done += len(tokens)
+                shown.to(done)
+        for trained, own in zip(waiting, ranks, strict=True):
+            one: dict[str, Any] = accuracies(own, _num_classes(self.data))
+            one |= {"seconds": trained.seconds, "tokens": trained.tokens}
+            trained.kept.add(trained.answers, one)
+            trained.kept.drop_weights(trained.weights)
+            self._tell(trained.column, trained.number, trained.choice, trained.images, one)
+        waiting.clear()
 
+    def _tell(
+        self, column: str, number: int, choice: TrialChoice, images: int, one: dict[str, Any]
+    ) -> None:
+        seconds = choice.seconds + one["seconds"]
+        told = {"chosen": choice.settings(), "images": images, "seconds": seconds}
+        tops = {key: value for key, value in one.items() if key.startswith("top")}
+        self.found.setdefault(column, {})[number] = {**tops, **told, "tokens": one["tokens"]}
 
-@torch.inference_mode()
-def _ask(
-    trainer: LastBlockTrainer,
-    encoder: FrozenEncoder,
-    data: LabelledData,
-    waiting: list[Trained],
-    computing: Computing,
-    found: dict[str, dict[str, list[Any]]],
-    progress: str | None,
-) -> None:
-    """Classify the held-out images by all trained blocks that wait, and let these go."""
-    if not waiting:
-        return
-    truth = data.query_labels
-    ranks = np.empty((len(waiting), len(truth)), dtype=np.int64)
-    done = 0
-    with Progress(len(truth), None if progress is None else f"{progress}: held-out") as shown:
-        for tokens in tokens_of(
-            encoder, data.query, range(len(truth)), computing.batch_size, computing.workers
-        ):
-            block = slice(done, done + len(tokens))
-            for place, trained in enumerate(waiting):
-                scores = _finite(trainer.logits(trained.model, tokens), trained)
-                ranks[place, block] = score_ranks(scores, truth[block])
-            done += len(tokens)
-            shown.to(done)
-    for trained, own in zip(waiting, ranks, strict=True):
-        one: dict[str, Any] = accuracies(own, _num_classes(data))
-        one |= {"chosen": trained.choice.settings(), "images": trained.images}
-        one |= {"seconds": trained.seconds, "tokens": trained.store}
-        for key, value in one.items():
-            found[trained.column].setdefault(key, []).append(value)
-    waiting.clear()
+    def _shown(self, total: int, label: str, unit: str = "images") -> Progress:
+        return Progress(total, None if self.progress is None else f"{self.progress}: {label}", unit)
 
 
 def _finite(logits: Tensor, trained: Trained) -> NDArray[np.float64]:
@@ -248,25 +291,5 @@ def _diverged(choice: TrialChoice, column: str, number: int) -> UserError:
     )
 
 
-def _side(images: EvaluationImages, index: int) -> int:
-    # Of an image that is used: no other one need be readable.
-    return min(images[index].shape[1:])
-
-
 def _num_classes(data: LabelledData) -> int:
     return max(len(data.classes), int(data.support_labels.max()) + 1)
-
-
-def better_of(partial: Any, linear: Any) -> dict[str, Any]:
-    """Return the better of two measurements of a column, by mean top-1, as the paper does for MAE.
-
-    The better one is chosen on the images that it is reported for.
-    """
-    name, values = max(
-        (("linear", linear), ("partial", partial)), key=lambda pair: pair[1]["top1_mean"]
-    )
-    kept = {key: values[key] for key in values if key.startswith("top")}
-    return {**kept, "method": name, "chosen_on": CHOSEN_ON}
-
-
-CHOSEN_ON = "evaluation images, which flatters it"

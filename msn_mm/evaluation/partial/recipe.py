@@ -109,3 +109,11 @@ class PartialRecipe:
     def settings(self) -> dict[str, Any]:
         """Return what the numbers depend on, for ``results.json``."""
         return {**asdict(self), "default_trial": asdict(self.default_trial)}
+
+    def of_a_training(self) -> dict[str, Any]:
+        """Return what one training depends on beside its images, trial and batch.
+
+        A wider grid, more folds or another order of either change no training.
+        """
+        chooses = ("learning_rates", "epochs", "folds", "batch")
+        return {key: value for key, value in asdict(self).items() if key not in chooses}

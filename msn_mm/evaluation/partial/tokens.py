@@ -117,6 +117,66 @@ class TokenStore:
         return tokens.view(shape)
 
 
+def labelled_tokens(
+    encoder: FrozenEncoder,
+    images: EvaluationImages,
+    indices: NDArray,
+    recipe: PartialRecipe,
+    directory: Path,
+    memory: int,
+    batch_size: int,
+    workers: int,
+    progress: Callable[[int], object],
+) -> tuple[TokenStore, TokenStore]:
+    """Run the frozen blocks once for each labelled image and view.
+
+    Args:
+        encoder: Its trunk is a :class:`~msn_mm.models.MaskedViT`.
+        images: The labelled images.
+        indices: Which of them.
+        recipe: Says the crops.
+        directory: Where a file holds what has no room in memory.
+        memory: Bytes of memory for all tokens.
+        batch_size: Most images of a forward pass.
+        workers: Data workers.
+        progress: Called with the number of finished views.
+
+    Returns:
+        Tokens to train on and tokens of the central views; one store for both where
+        the recipe has no crops.
+
+    Raises:
+        UserError: An image cannot be read, or there is no room.
+    """
+
+    def store(views: int, most: int) -> TokenStore:
+        return TokenStore(views, len(indices), encoder.device, kept_dtype(encoder), directory, most)
+
+    central = store(1, memory)
+    done = 0
+    for tokens in tokens_of(encoder, images, indices.tolist(), batch_size, workers):
+        central.put(0, done, tokens)
+        done += len(tokens)
+        progress(done)
+    if not recipe.views:
+        return central, central
+    crops = store(recipe.views, memory - central.size)
+    # Of an image that is used: no other one need be readable.
+    side = min(images[int(indices[0])].shape[1:])
+    crop_tokens(
+        encoder,
+        images,
+        indices,
+        recipe,
+        crops,
+        side,
+        batch_size,
+        workers,
+        lambda finished: progress(done + finished),
+    )
+    return crops, central
+
+
 def crop_tokens(
     encoder: FrozenEncoder,
     images: EvaluationImages,

@@ -6,7 +6,8 @@ Legend: n labelled images, K classes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,23 +24,48 @@ from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.classifiers.last_block import LastBlockClassifier
 
 
-@dataclass(frozen=True)
 class LabelledTokens:
     """What a classifier may learn from: tokens and labels of the labelled images alone.
 
-    Attributes:
-        crops: Tokens to train on, of random crops.
-        central: Tokens of the central views, of the same images in the same order.
+    Args:
+        tokens: Computes the two stores, when one is first asked for.
         indices: ``(n,)`` places of these images in their data set.
         labels: ``(n,)`` labels, from 0 to K - 1.
         num_classes: K.
     """
 
-    crops: TokenStore
-    central: TokenStore
-    indices: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    num_classes: int
+    def __init__(
+        self,
+        tokens: Callable[[], tuple[TokenStore, TokenStore]],
+        indices: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        num_classes: int,
+    ) -> None:
+        self.indices = indices
+        self.labels = labels
+        self.num_classes = num_classes
+        self._compute = tokens
+
+    @cached_property
+    def _stores(self) -> tuple[TokenStore, TokenStore]:
+        return self._compute()
+
+    @property
+    def crops(self) -> TokenStore:
+        """Tokens to train on, of random crops."""
+        return self._stores[0]
+
+    @property
+    def central(self) -> TokenStore:
+        """Tokens of the central views, of the same images in the same order."""
+        return self._stores[1]
+
+    @property
+    def place(self) -> str:
+        """How much there is and where it lies."""
+        crops, central = self._stores
+        size = crops.size + (0 if central is crops else central.size)
+        return f"{size:,} bytes {crops.place}"
 
 
 class LastBlockTrainer:

@@ -18,7 +18,8 @@ from msn_mm.engine.distributed import decided_by_first
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.extraction import extract
-from msn_mm.evaluation.robustness.finished_passes import FinishedPasses, Pass, pass_key
+from msn_mm.evaluation.finished_work import work_key
+from msn_mm.evaluation.robustness.finished_passes import FinishedPasses, Pass
 
 Labels = NDArray[np.int64]
 
@@ -67,7 +68,7 @@ class Measuring:
         def find() -> tuple[str, Pass | None]:
             if self.finished is None:
                 return "", None
-            key = pass_key(_meaning(encoder, images, outputs))
+            key = work_key(_meaning(encoder, images, outputs))
             return key, self.finished.get(key)
 
         key, done = decided_by_first(find)

@@ -49,9 +49,9 @@ def problem(n: int = 20, dtype: torch.dtype = torch.float64, noise: float = 1.0)
     means = torch.randn(CLASSES, 1, 12, generator=generator)
     crops = means[labels] + noise * torch.randn(3, n, 6, 12, generator=generator)
     central = means[labels] + noise * torch.randn(1, n, 6, 12, generator=generator)
+    stores = store(crops.to(dtype)), store(central.to(dtype))
     return LabelledTokens(
-        store(crops.to(dtype)),
-        store(central.to(dtype)),
+        lambda: stores,
         np.arange(100, 100 + 3 * n, 3),
         labels.numpy(),
         CLASSES,

@@ -13,19 +13,20 @@ from mmengine.config import Config
 from PIL import Image
 
 from msn_mm.errors import UserError
+from msn_mm.evaluation.finished_work import work_key
 from msn_mm.evaluation.robustness.corruption_error import CORRUPTIONS, SEVERITIES
-from msn_mm.evaluation.robustness.finished_passes import FinishedPasses, pass_key
+from msn_mm.evaluation.robustness.finished_passes import FinishedPasses
 from msn_mm.evaluation.robustness.imagenet_c import check_folders, imagenet_c_images
 
 
 def test_passes_are_found_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "passes.json"
     passes = FinishedPasses(file)
-    passes.add(pass_key({"a": 1}), {"corruption": "fog", "correct": np.int64(3), "images": 4})
+    passes.add(work_key({"a": 1}), {"corruption": "fog", "correct": np.int64(3), "images": 4})
     again = FinishedPasses(file)
-    assert again.get(pass_key({"a": 1})) == {"corruption": "fog", "correct": 3, "images": 4}
-    assert again.get(pass_key({"a": 2})) is None and again.found == 1 and len(again) == 1
-    assert pass_key({"a": 1, "b": 2}) == pass_key({"b": 2, "a": 1})
+    assert again.get(work_key({"a": 1})) == {"corruption": "fog", "correct": 3, "images": 4}
+    assert again.get(work_key({"a": 2})) is None and again.found == 1 and len(again) == 1
+    assert work_key({"a": 1, "b": 2}) == work_key({"b": 2, "a": 1})
     assert not capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"passes.json", ".passes.json.lock"}
 

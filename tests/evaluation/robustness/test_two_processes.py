@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from PIL import Image
 
 from msn_mm.errors import UserError
 from msn_mm.evaluation.robustness import measuring
 from msn_mm.evaluation.robustness.finished_passes import FinishedPasses
+from tests.two_processes import start_two
 
 from .stand_ins import spell
 from .test_protocol import folder, robustness
@@ -28,9 +27,9 @@ def _measure(rank: int, port: int, root: str, out: str) -> None:
     for trouble in ("none", "again", "key", "writing"):
         finished = FinishedPasses(Path(out, f"{trouble}.json")) if rank == 0 else None
         own = robustness(2, finished)
-        before = measuring.pass_key
+        before = measuring.work_key
         if trouble == "key":
-            measuring.pass_key = _fail
+            measuring.work_key = _fail
         if trouble == "writing" and finished is not None:
             finished.add = _fail  # type: ignore[method-assign]
         images = measuring.EvaluationImages(
@@ -42,7 +41,7 @@ def _measure(rank: int, port: int, root: str, out: str) -> None:
             told.append(str(own.measuring.accuracy(encoder, images, measuring.np.arange(2), "x")))
         except UserError as error:
             told.append(str(error))
-        measuring.pass_key = before
+        measuring.work_key = before
     Path(out, f"{rank}.txt").write_text("\n".join(told))
     dist.destroy_process_group()
 
@@ -51,10 +50,7 @@ def _measure(rank: int, port: int, root: str, out: str) -> None:
 def test_both_processes_end_alike(tmp_path: Path) -> None:
     root = folder(tmp_path / "images", {"a": [0, 0, 1], "b": [1, 1]})
     Image.new("RGB", (8, 8), spell(0)).save(root / "b" / "2.png")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(_measure, (port, str(root), str(tmp_path)), nprocs=2)
+    start_two(_measure, str(root), str(tmp_path))
     one, two = (Path(tmp_path, f"{rank}.txt").read_text().splitlines() for rank in range(2))
     assert one == two
     assert one[0] == one[1] == str({"correct": 4, "images": 6, "top1": 100 * 4 / 6})
