@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_digits
+from helpers import run, tiny_digits
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
@@ -278,3 +278,17 @@ def test_several_processes_are_refused() -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240)
     assert done.returncode != 0
     assert "error: partial.py trains on one process; start it without torchrun" in done.stderr
+
+
+@pytest.mark.slow
+def test_it_beats_the_linear_column_for_mae(tmp_path: Path) -> None:
+    """MAE as configs/mae_digits.py trains it, and 13 labels a class."""
+    config = str(ROOT / "configs" / "mae_digits.py")
+    cfg = load_config(config)
+    cfg.merge_from_dict(dict.fromkeys(("val_cfg", "val_dataloader", "val_evaluator")))
+    run(cfg, tmp_path)
+    words = [config, str(tmp_path / "epoch_180.pth"), "--images-per-class", "13", "--splits", "3"]
+    words += ["--lrs", "0.001", "--epochs", "100", "--scale", "0.6", "1", "--flip", "0"]
+    measured = call("partial", *words, out=str(tmp_path / "out"))["metrics"]["13"]
+    partial, linear = (measured[how]["top1"] for how in ("partial", "linear"))
+    assert all(ours > theirs for ours, theirs in zip(partial, linear, strict=True))

@@ -121,3 +121,14 @@ def test_fine_tuning_and_robustness(place: Path, monkeypatch: pytest.MonkeyPatch
     one, five = measured["corruptions"]["contrast"]["errors"]
     assert measured["clean_error"] - 3 < one < five
     assert wide["metrics"]["epoch_1.pth"]["corrupted"]["mce_of_baseline"] == pytest.approx(100)
+
+
+def test_partial_fine_tuning(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    words = ("--images-per-class", "13", "--splits", "3", "--views", "4", "--scale", "0.4", "1")
+    words += ("--lrs", "0.001", "--epochs", "30", "--workers", "0")
+    measured = call("partial", "model.py", "train/epoch_2.pth", *words)["metrics"]["13"]
+    shown = {name: measured[name]["top1"] for name in ("partial", "linear")}
+    print(f"the last block and a head, or logistic regression: {shown}")
+    assert measured["partial"]["images"] == [130] * 3
+    assert min(shown["partial"]) > 13, "chance is 10 %, and what it starts with"

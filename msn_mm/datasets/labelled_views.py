@@ -48,9 +48,12 @@ class LabelledViews(Dataset):
         indices: Which images to use, by their place in the data set; ``None`` for
             all. A key then counts within these.
         max_tries: How many images in a row may be unreadable; 1 replaces none.
+        subset_file: Instead of ``indices`` a file with an image name a line, as
+            ``tools/lowshot.py`` reads and writes them; it must name images of every class.
 
     Raises:
-        UserError: If an index is not in the data set, or none is given.
+        UserError: If an index is not in the data set, none is given, or the file cannot
+            be read or names other images.
         ValueError: If ``max_tries`` is below 1.
     """
 
@@ -60,10 +63,15 @@ class LabelledViews(Dataset):
         transform: Mapping[str, Any] | Callable[[dict[str, Any]], Tensor],
         indices: Sequence[int] | None = None,
         max_tries: int = 20,
+        subset_file: str | None = None,
     ) -> None:
         if max_tries < 1:
             raise ValueError(f"max_tries must be 1 or more, got {max_tries}")
+        if indices is not None and subset_file is not None:
+            raise UserError("indices and subset_file both choose images; give one of the two")
         self.dataset = build_data(dataset)
+        if subset_file is not None:
+            indices = _named_in(subset_file, self.dataset)
         self.transform = (
             TRANSFORMS.build(transform) if isinstance(transform, Mapping) else transform
         )
@@ -129,6 +137,19 @@ class LabelledViews(Dataset):
             "unreadable": shown.unreadable,
         }
         return {"inputs": shown.views, "data_samples": sample}
+
+
+def _named_in(file: str, dataset: BaseDataset) -> Sequence[int]:
+    """Return the places of the images that a file names, ascending."""
+    # Splits belong to the evaluation, which builds on the data sets: not before it is asked.
+    from msn_mm.datasets.evaluation_images import EvaluationImages
+    from msn_mm.evaluation.split_files import splits_from_files
+
+    images = EvaluationImages(dataset, lambda info: torch.empty(0))
+    if images.labels is None:
+        raise no_labels(dataset, "a classifier")
+    ((subset,),) = splits_from_files([file], images.names, images.labels, images.classes).values()
+    return subset.tolist()
 
 
 @TRANSFORMS.register_module()

@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.ops.cls_block import cls_after
-from msn_mm.models.ops.stochastic_depth import KeyedDropPath, draw_gates
+from msn_mm.models.ops.stochastic_depth import (
+    KeyedDropPath,
+    draw_gates,
+    without_stochastic_depth_,
+)
 
 _WEIGHT_STD = 0.01
 
@@ -76,6 +80,32 @@ class LastBlockClassifier(nn.Module):
     def get_layer_depth(self, name: str) -> tuple[int, int]:
         """Return the layer of a parameter and how many there are: the block, then the rest."""
         return (0 if name.startswith("block.") else 1), 2
+
+
+def freeze_before_last_(trunk: nn.Module, blocks: int) -> None:
+    """Leave a trunk's last blocks and its final norm to train; what comes before stays as it is.
+
+    The frozen part has no stochastic depth, and nothing of it is kept for a backward pass.
+
+    Args:
+        trunk: Changed in place.
+        blocks: How many.
+
+    Raises:
+        UserError: It has no blocks, or not so many.
+    """
+    vit = trunk_with_blocks(trunk).vit
+    depth = len(vit.blocks)
+    if isinstance(blocks, bool) or not isinstance(blocks, int) or not 1 <= blocks <= depth:
+        raise UserError(
+            f"model.trained_blocks is {blocks!r:.60}; the backbone has 1 to {depth} blocks to "
+            "train, and None trains all of it"
+        )
+    trunk.requires_grad_(False)
+    for module in (*vit.blocks[depth - blocks :], vit.norm):
+        module.requires_grad_(True)
+    for block in vit.blocks[: depth - blocks]:
+        without_stochastic_depth_(block)
 
 
 def trunk_with_blocks(trunk: nn.Module) -> MaskedViT:

@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.classifiers.last_block import freeze_before_last_
 from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch, in_pieces
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS
@@ -34,10 +35,12 @@ class TrunkClassifier(BaseModel):
             is told the head's number of classes.
         micro_batch: Images that go through the trunk at once, as for
             :class:`~msn_mm.models.methods.base.PretrainingMethod`.
+        trained_blocks: Train so many last blocks of the trunk, its final norm and the
+            head alone (partial fine-tuning); None trains all.
 
     Raises:
         UserError: If the head's ``in_channels`` is not the width of the trunk, neither
-            says it, or the trunk cannot run in micro-batches.
+            says it, or the trunk has not so many blocks or cannot run in micro-batches.
     """
 
     # Other labels want another way: moments of an earlier training are not taken over.
@@ -49,6 +52,7 @@ class TrunkClassifier(BaseModel):
         head: Mapping[str, Any],
         data_preprocessor: Mapping[str, Any] | nn.Module | None = None,
         micro_batch: MicroBatch = None,
+        trained_blocks: int | None = None,
     ) -> None:
         if isinstance(data_preprocessor, Mapping):
             classes = {"num_classes": head.get("num_classes")}
@@ -58,6 +62,8 @@ class TrunkClassifier(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.micro_batch = check_micro_batch(micro_batch, self.backbone)
+        if trained_blocks is not None:
+            freeze_before_last_(self.backbone, trained_blocks)
         width = getattr(self.backbone, "embed_dim", None)
         asked = head.get("in_channels", width)
         if asked is None:
