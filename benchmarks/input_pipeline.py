@@ -47,6 +47,7 @@ from msn_mm.datasets.decode import read_image
 from msn_mm.datasets.image_folder import EXTENSIONS
 from msn_mm.engine.launch import load_config
 from msn_mm.registry import MODELS, TRANSFORMS
+from msn_mm.utils.host_memory import keep_freed_memory
 
 # Makes the crops as large as ImageNet's files: about 107 KB.
 _QUALITY = 98
@@ -171,6 +172,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random.seed(0)
+    keep_freed_memory()  # as a training does on a CPU; of use to both sides
     names = ["decode", "released", "worker", "device_half"]
     if importlib.util.find_spec("lightly"):
         names.insert(2, "lightly")

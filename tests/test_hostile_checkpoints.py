@@ -169,6 +169,7 @@ def _command(tool: str, path: str) -> list[str] | None:
     """A command line that gives a tool the checkpoint; ``None`` where a tool takes none."""
     few = ["--images-per-class", "1", "--splits", "1"]
     return {
+        "benchmark": None,
         "convert": [path],
         "demo": None,
         "extract": ["tiny.py", path],
@@ -179,6 +180,7 @@ def _command(tool: str, path: str) -> list[str] | None:
         "masking": ["tiny.py", path],
         "partial": ["tiny.py", path, *few],
         "robustness": ["tiny.py", path, "--imagenet-a", "images/test"],
+        "show_views": None,
         "sweep": None,
         "test": ["tiny.py", path],
         "train": ["tiny.py", "--resume", path],

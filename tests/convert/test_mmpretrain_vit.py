@@ -95,4 +95,6 @@ def test_heads_that_follow_mmpretrain_and_not_the_width():
     converted = read(below("backbone.", small.state_dict()))
     assert converted.architecture.heads == 8
     batch = images(32, 32)
-    assert_same(load_trunk(converted, "epoch_1.pth")(batch), small(batch)[0])
+    # In float32 this width's rounding comes near the bound, whoever embeds the patches.
+    trunk, batch = load_trunk(converted, "epoch_1.pth").double(), batch.double()
+    assert_same(trunk(batch), small.double()(batch)[0])
