@@ -1,22 +1,42 @@
-"""See what a representation knows: ``python tools/rcdm.py train|sample|interpolate|...``."""
+"""See what a representation knows (RCDM): ``python tools/rcdm.py train|sample|... CONFIG ...``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from typing import Any
 
-from msn_mm.errors import UserError
-from msn_mm.utils.cli import run_tool
+from msn_mm.diffusion.commands import demo, interpolate, recognise, sample, train
+from msn_mm.utils.cli import ArgumentParser, run_tool
 
-COMMANDS = ("train",)
+COMMANDS = {
+    "train": train,
+    "sample": sample,
+    "interpolate": interpolate,
+    "recognise": recognise,
+    "demo": demo,
+}
+
+
+def parse_args(argv: Sequence[str] | None) -> Any:
+    """Read the command line."""
+    parser = ArgumentParser(
+        prog="rcdm.py",
+        description="A diffusion model that draws images from a frozen encoder's representation "
+        "(arXiv 2112.09164; appendix H of the MSN paper): what its samples share is in the "
+        "representation, what varies is not.",
+    )
+    places = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        place = places.add_parser(name, help=command.HELP, description=command.__doc__)
+        command.add_arguments(place)
+        place.set_defaults(run=command.run)
+    return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return its exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    from msn_mm.commands.rcdm import train
-
-    return train(words[1:])
+    args = parse_args(argv)
+    return int(args.run(args))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,16 @@ class Plan:
     batch_size: int = 64
     amp: bool = False
     progress: Callable[[int], object] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what samples depend on, for ``results.json``."""
+        return {
+            "samples": self.samples,
+            "sampler": self.sampler.name,
+            "steps": self.sampler.steps,
+            "seed": self.seed,
+            "precision": "bfloat16 autocast" if self.amp else "float32",
+        }
 
     def ids(self, indices: Sequence[int]) -> list[SampleId]:
         """Return the ids of all samples, image by image."""

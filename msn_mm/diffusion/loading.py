@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from msn_mm.datasets import EvalCrop, EvaluationImages, ImageFolder
+from msn_mm.datasets import EvalCrop, EvaluationImages, FileList, ImageFolder
 from msn_mm.diffusion.rcdm import RCDM, saved_encoder
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_weights
@@ -93,6 +93,11 @@ def shown_images(model: RCDM, cfg: Config, folder: str | None) -> EvaluationImag
     if len(images) == 0:
         raise UserError(f"--images {folder}: there are no images in it; give a directory of images")
     return images
+
+
+def image_files(model: RCDM, paths: list[str]) -> EvaluationImages:
+    """Return image files as the model reads them."""
+    return EvaluationImages(FileList(paths), _view(model))
 
 
 def labelled_images(model: RCDM, cfg: Config) -> LabelledData:

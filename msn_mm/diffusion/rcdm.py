@@ -132,6 +132,11 @@ class RCDM(BaseModel):
         return self._frozen[0]
 
     @property
+    def encoder_source(self) -> dict[str, Any]:
+        """Words about where the encoder came from: ``config`` and ``checkpoint``."""
+        return dict(json.loads(as_text(self.encoder_text)).get("source") or {})
+
+    @property
     def side(self) -> int:
         """Side of the images that training and sampling read: the larger of the two."""
         return max(self.image_size, self.encoder_size)
@@ -221,8 +226,10 @@ class RCDM(BaseModel):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
         saved = state_dict.get(f"{prefix}trunk_digest")
-        if saved is not None and not self._is_free and not torch.equal(
-            saved.cpu(), self.trunk_digest.cpu()
+        if (
+            saved is not None
+            and not self._is_free
+            and not torch.equal(saved.cpu(), self.trunk_digest.cpu())
         ):
             raise UserError(
                 "the checkpoint's RCDM was trained with another encoder: give --backbone (and "

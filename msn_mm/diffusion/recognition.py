@@ -44,9 +44,7 @@ def at_sample_size(model: RCDM, pixels: Tensor) -> Tensor:
     return ((small.clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte()
 
 
-def recognised(
-    classifier: PixelClassifier, samples: Tensor, labels: NDArray[np.int64]
-) -> float:
+def recognised(classifier: PixelClassifier, samples: Tensor, labels: NDArray[np.int64]) -> float:
     """Return the percentage of samples ``(I, M, C, S, S)`` that show their image's class."""
     found = classifier.predict(samples.flatten(0, 1))
     return 100.0 * float(np.mean(found == labels.repeat(samples.shape[1])))

@@ -87,7 +87,7 @@ def draw_samples(
     model: RCDM,
     conditions: Tensor,
     ids: Sequence[SampleId],
-    sampler: Sampler = Sampler(),  # noqa: B008 (frozen)
+    sampler: Sampler = Sampler(),
     seed: int = 0,
     batch_size: int = 64,
     amp: bool = False,

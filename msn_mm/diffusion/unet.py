@@ -56,7 +56,9 @@ class RepresentationUNet(nn.Module):
         super().__init__()
         _check(image_size, channels, attention, head_dim, groups)
         library = diffusers()
-        down = ["AttnDownBlock2D" if attends else "ResnetDownsampleBlock2D" for attends in attention]
+        down = [
+            "AttnDownBlock2D" if attends else "ResnetDownsampleBlock2D" for attends in attention
+        ]
         up = ["AttnUpBlock2D" if attends else "ResnetUpsampleBlock2D" for attends in attention]
         self.representation_width = representation_width
         self.network = library.UNet2DModel(
@@ -64,7 +66,7 @@ class RepresentationUNet(nn.Module):
             in_channels=image_channels,
             out_channels=image_channels * (2 if learned_variance else 1),
             down_block_types=down,
-            up_block_types=up[::-1],
+            up_block_types=up,
             block_out_channels=tuple(channels),
             layers_per_block=layers,
             downsample_type="resnet",

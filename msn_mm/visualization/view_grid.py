@@ -49,7 +49,7 @@ def plot_views(
             row[0].set_title("image\n" + f"{original.shape[1]} x {original.shape[0]}", fontsize=8)
         row[0].set_ylabel(f"epoch {epoch}", fontsize=8)
         for axis, view in zip(row[1:], views, strict=True):
-            _show(axis, _painted(view))
+            _show(axis, painted(view.pixels, view.hidden))
     for axis, heading in zip(axes[0][1:], _headings(epochs), strict=True):
         axis.set_title(heading, fontsize=8, loc="left")
     save_png(figure, out)
@@ -61,16 +61,24 @@ def _show(axis: Axes, pixels: np.ndarray) -> None:
     )
 
 
-def _painted(view: ShownView) -> np.ndarray:
-    """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
-    side, _, channels = view.pixels.shape
-    pixels = np.repeat(view.pixels, 3, axis=2) if channels == 1 else view.pixels.copy()
-    if view.hidden is None:
+def painted(pixels: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
+    """Paint an image's hidden patches over in the pale colour.
+
+    Args:
+        pixels: ``(S, S, C)`` float32 in [0, 1], C of 1 or 3.
+        hidden: ``(R, K)`` bool; None where nothing is.
+
+    Returns:
+        ``(S, S, 3)``, new.
+    """
+    side, _, channels = pixels.shape
+    pixels = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels.copy()
+    if hidden is None:
         return pixels
-    rows, columns = view.hidden.shape
+    rows, columns = hidden.shape
     # What the patch size does not divide is cut off; it counts to no patch.
     height, width = side // rows, side // columns
-    for row, column in np.argwhere(view.hidden):
+    for row, column in np.argwhere(hidden):
         pixels[row * height : (row + 1) * height, column * width : (column + 1) * width] = _HIDDEN
     return pixels
 

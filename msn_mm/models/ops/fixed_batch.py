@@ -12,9 +12,7 @@ from torch import Tensor
 CPU_BATCH = 16
 
 
-def in_fixed_batches(
-    function: Callable[..., Tensor], size: int, *rows: Tensor | None
-) -> Tensor:
+def in_fixed_batches(function: Callable[..., Tensor], size: int, *rows: Tensor | None) -> Tensor:
     """Apply a per-sample function to batches of one size, the last one filled up.
 
     Args:
