@@ -39,11 +39,12 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", begin=1, eta_min=1e-5, convert_to_iter_based=True),
 ]
 custom_hooks = [
-    dict(type="EMAHook", momentum=0.95, end_momentum=0.999),
+    dict(type="EMAHook", momentum=0.95, end_momentum=0.995),
     *_base_.custom_hooks[1:],
 ]
-train_cfg = dict(by_epoch=True, max_epochs=60)
+train_cfg = dict(by_epoch=True, max_epochs=24)
+# Samples are looked at, not validated.
 val_cfg = None
 val_dataloader = None
 val_evaluator = None
-default_hooks = dict(checkpoint=dict(interval=10))
+default_hooks = dict(checkpoint=dict(interval=8))

@@ -62,8 +62,8 @@ def variational_bound(
     Returns:
         ``(B,)``.
     """
-    kept = schedule.at(schedule.alpha_bar, steps)
-    guess = (noisy - (1.0 - kept).sqrt() * predicted) / kept.sqrt()
+    noise_part = schedule.at(schedule.noise_weight, steps) * predicted
+    guess = (noisy - noise_part) / schedule.at(schedule.clean_weight, steps)
     from_clean = schedule.at(schedule.posterior_clean, steps)
     from_noisy = schedule.at(schedule.posterior_noisy, steps)
     mean = from_clean * guess + from_noisy * noisy

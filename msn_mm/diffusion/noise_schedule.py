@@ -25,7 +25,8 @@ class NoiseSchedule(nn.Module):
             Dhariwal 2021) or ``sigmoid``, as ``diffusers`` computes them.
 
     Attributes:
-        alpha_bar: ``(T,)`` float64, share of the image's variance that is left after a step.
+        clean_weight: ``(T,)`` float64, sqrt(alpha-bar_t): weight of x_0 in x_t.
+        noise_weight: ``(T,)`` sqrt(1 - alpha-bar_t): weight of the noise in x_t.
         posterior_clean: ``(T,)`` weight of x_0 in the posterior's mean.
         posterior_noisy: ``(T,)`` weight of x_t in the posterior's mean.
         log_largest: ``(T,)`` ln beta_t, the upper bound of a learned variance.
@@ -36,7 +37,8 @@ class NoiseSchedule(nn.Module):
         UserError: Another schedule, or fewer than two steps.
     """
 
-    alpha_bar: Tensor
+    clean_weight: Tensor
+    noise_weight: Tensor
     posterior_clean: Tensor
     posterior_noisy: Tensor
     log_largest: Tensor
@@ -60,7 +62,8 @@ class NoiseSchedule(nn.Module):
             variance = found * (1.0 - before) / (1.0 - kept)
             variance[0] = variance[1]
         values = {
-            "alpha_bar": kept,
+            "clean_weight": kept.sqrt(),
+            "noise_weight": (1.0 - kept).sqrt(),
             "posterior_clean": found * before.sqrt() / (1.0 - kept),
             "posterior_noisy": (1.0 - before) * (1.0 - found).sqrt() / (1.0 - kept),
             "log_largest": found.log(),
@@ -85,5 +88,5 @@ class NoiseSchedule(nn.Module):
             noise: Standard normal, of the same shape.
             steps: t, ``(B,)`` int64 from 0.
         """
-        kept = self.at(self.alpha_bar, steps)
-        return kept.sqrt() * clean + (1.0 - kept).sqrt() * noise
+        weights = self.at(self.clean_weight, steps), self.at(self.noise_weight, steps)
+        return weights[0] * clean + weights[1] * noise
