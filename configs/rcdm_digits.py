@@ -42,7 +42,7 @@ custom_hooks = [
     dict(type="EMAHook", momentum=0.95, end_momentum=0.995),
     *_base_.custom_hooks[1:],
 ]
-train_cfg = dict(by_epoch=True, max_epochs=24)
+train_cfg = dict(by_epoch=True, max_epochs=16)
 # Samples are looked at, not validated.
 val_cfg = None
 val_dataloader = None

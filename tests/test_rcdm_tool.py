@@ -16,14 +16,12 @@ from msn_mm.datasets import Digits
 from msn_mm.diffusion.loading import load_rcdm
 from msn_mm.engine.launch import load_config
 from msn_mm.utils.cli import run_tool
-from tests.diffusion.tiny import tiny_rcdm
 from tests.helpers import MISTAKES_DRIVER
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools" / "rcdm.py"
 pytest.importorskip("diffusers")
 
-ENCODER = ["model.backbone.embed_dim=24", "model.backbone.depth=1", "model.head.hidden_dim=16"]
 TINY = [
     "model.image_size=8",
     "model.unet.channels=(8, 16)",
@@ -134,14 +132,14 @@ def test_mistakes_get_one_line(place, tmp_path, capsys):
     rcdm, images = place / "rcdm_msn" / "epoch_2.pth", place / "images"
     (tmp_path / "empty").mkdir()
     tiny = ["--cfg-options", *TINY]
+    wide = ["--backbone", place / "wide.pth", "--backbone-config", place / "wide.py"]
     cases = [
         (
             ["sample", "rcdm_digits", rcdm, "--images", tmp_path / "empty", *tiny],
-            "no images in",
+            "no image under",
         ),
         (
-            ["sample", "rcdm_digits", rcdm, "--images", images, "--backbone", place / "wide.pth"]
-            + ["--backbone-config", place / "wide.py", *tiny],
+            ["sample", "rcdm_digits", rcdm, "--images", images, *wide, *tiny],
             "has 36 numbers and this RCDM was trained with 24",
         ),
         (["sample", "rcdm_digits", place / "msn.pth", "--images", images], "is no RCDM"),
@@ -150,8 +148,7 @@ def test_mistakes_get_one_line(place, tmp_path, capsys):
         (["sample", "rcdm_digits", "none", "--images", images], "give its checkpoint"),
         (["train", "msn_digits", "--backbone", "none"], "trains no RCDM but MSN"),
         (
-            ["interpolate", "rcdm_digits", rcdm, images / "0.png", images / "1.png"]
-            + ["--points", "1"],
+            ["interpolate", "rcdm_digits", rcdm, *sorted(images.iterdir())[:2], "--points", "1"],
             "a line has two ends",
         ),
     ]
@@ -190,15 +187,6 @@ def test_mistakes_in_words_are_told_at_once(place):
         assert not heavy, (words, heavy)
 
 
-def test_other_methods_do_not_import_diffusers():
-    code = (
-        "import sys; from msn_mm.registry import MODELS; from msn_mm.engine.launch import "
-        "load_config; MODELS.build(load_config('configs/msn_digits.py').model); "
-        "assert MODELS.get('RCDM'); sys.exit('diffusers' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
 @pytest.mark.parametrize("name", ["rcdm_128", "rcdm_256"])
 def test_real_sizes(name):
     """The levels of ADM at full width, without weights: parameters and what the encoder sees."""
@@ -210,14 +198,12 @@ def test_real_sizes(name):
 
         with DefaultScope.overwrite_default_scope("msn_mm"):
             model = MODELS.build(cfg.model)
-    width = {"rcdm_128": 768, "rcdm_256": 1024}[name]
-    assert model.unet.representation_width == width
-    millions = sum(p.numel() for p in model.unet.parameters()) / 1e6
-    print(name, millions)
+    # ADM's class-conditional networks have 421 and 554 million parameters; the norms'
+    # linear maps of 512 numbers come on top (49.9 and 63.3), its class embedding goes.
+    width, millions, blocks = {"rcdm_128": (768, 452.6, 35), "rcdm_256": (1024, 592.9, 42)}[name]
+    assert model.unet.representation_width == width and model.unet.num_blocks == blocks
+    count = sum(p.numel() for p in model.unet.parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.05)
     assert (model.image_size, model.encoder_size) == (int(name[-3:]), 224)
     assert cfg.train_dataloader.dataset.transform.views.image.size == model.side
     assert model.mask_ratio == (0.7 if name == "rcdm_256" else 0.0)
-
-
-def test_tiny_stand_in_is_the_real_class():
-    assert type(tiny_rcdm()).__name__ == "RCDM"

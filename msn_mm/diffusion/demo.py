@@ -71,9 +71,10 @@ class Demo:
         Args:
             words: CONFIG and CHECKPOINT, or CONFIG alone to train it first.
         """
-        config, name = words[0], Path(words[0]).stem
+        config, stem = words[0], Path(words[0]).stem
+        name = stem.split("_")[0].upper()
         if len(words) == 1:
-            return {name: (config, self.encoder(config, self.out / name))}
+            return {name: (config, self.encoder(config, self.out / stem))}
         checkpoint = checkpoint_of(words[1])
         return {name if checkpoint else f"{name}, untrained": (config, checkpoint)}
 

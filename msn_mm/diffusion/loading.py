@@ -18,13 +18,15 @@ from msn_mm.models.frozen_trunk import trunk_digest
 from msn_mm.models.ops.masking import is_dropped, num_kept, random_keep
 
 
-def load_rcdm(cfg: Config, checkpoint: str | Path, device: torch.device | None = None) -> RCDM:
+def load_rcdm(cfg: Config, checkpoint: str | Path) -> RCDM:
     """Build an RCDM as it was trained: networks, moving average and encoder from its checkpoint.
 
     Args:
         cfg: The config that it was trained by; which encoder it names does not matter.
         checkpoint: A checkpoint of ``tools/rcdm.py train``.
-        device: Where to compute; default: the first GPU if there is one.
+
+    Returns:
+        The model, on the first GPU if there is one.
 
     Raises:
         UserError: It is another config's, or no RCDM.
@@ -41,10 +43,7 @@ def load_rcdm(cfg: Config, checkpoint: str | Path, device: torch.device | None =
     # Texts differ in length from one encoder to the next.
     model.encoder_text = state["encoder_text"]
     load_weights(model, state, checkpoint)
-    place = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.encoder.device = place
-    model.encoder._normalise.to(place)
-    return model.to(place).eval()
+    return model.to(model.encoder.device).eval()
 
 
 def use_encoder(model: RCDM, cfg: Config, checkpoint: str | None) -> str | None:

@@ -72,6 +72,8 @@ class RCDM(BaseModel):
         UserError: Encoder, sizes and mask do not fit each other, or diffusers is missing.
     """
 
+    encoder_text: Tensor
+
     # A loss is a mean over images: a batch in several parts is the same training.
     couples_images = False
 
@@ -116,7 +118,8 @@ class RCDM(BaseModel):
         self.register_buffer("representation_deviation", torch.zeros(width))
         self._standardises = False
         self.register_buffer("trunk_digest", trunk_digest(self.backbone))
-        text = json.dumps(to_json(encoder_description(encoder, self.encoder)))
+        about = {} if on_meta() else encoder_description(encoder, self.encoder)
+        text = json.dumps(to_json(about))
         self.register_buffer("encoder_text", as_bytes(text))
 
     def init_weights(self) -> None:

@@ -51,7 +51,8 @@ def plot_grid(
         raise ValueError(f"{len(headings)} headings for {len(rows[0].tiles)} columns")
     side = max(_LEAST_PIXELS, *(tile.shape[0] for row in rows for tile in row.tiles))
     step = side + _GAP
-    tops, top = [], 0
+    top = 0
+    tops: list[int] = []
     for row in rows:
         top += 3 * _GAP if row.begins_group and tops else 0
         tops.append(top)

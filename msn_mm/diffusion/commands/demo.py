@@ -18,6 +18,8 @@ HELP = "all of it on handwritten digits, with the encoder of make demo"
 DEFAULT_OUT = "work_dirs/rcdm_demo"
 CONFIG = "configs/rcdm_digits.py"
 ENCODER = "configs/msn_digits.py"
+# The quickest of the zoo's digits to train.
+COMPARED = "configs/mae_digits.py"
 ENCODER_PLACE = "work_dirs/demo"
 
 
@@ -33,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         nargs="+",
-        default=[ENCODER, NO_CHECKPOINT],
+        default=[COMPARED],
         metavar="WORD",
-        help="the other encoder: CONFIG CHECKPOINT, or CONFIG alone to pre-train it first "
-        "(default: the same network, untrained)",
+        help="the other encoder: CONFIG CHECKPOINT, or CONFIG alone to pre-train it first; "
+        f"CHECKPOINT '{NO_CHECKPOINT}' is an untrained one (default: {COMPARED})",
     )
     parser.add_argument(
         "--images", type=positive, default=100, metavar="N", help="measured (default: %(default)s)"

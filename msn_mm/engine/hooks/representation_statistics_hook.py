@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader
 
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.errors import UserError
@@ -44,9 +45,10 @@ class RepresentationStatisticsHook(Hook):
             )
         if model.has_statistics:
             return
-        loader: DataLoader = runner.train_dataloader
-        count = min(self.images, len(loader.dataset))
-        chosen = np.linspace(0, len(loader.dataset) - 1, count).astype(int)
+        loader: Any = runner.train_dataloader
+        total = len(loader.dataset)
+        count = min(self.images, total)
+        chosen = np.linspace(0, total - 1, count).astype(int)
         rows = []
         for start in range(0, count, _BATCH):
             keys = [SampleKey(int(i), runner.seed, 0) for i in chosen[start : start + _BATCH]]
