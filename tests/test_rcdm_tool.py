@@ -128,6 +128,25 @@ def test_interpolate_and_recognise(place, tmp_path, capsys):
     assert (tmp_path / "share" / "recognition.png").is_file()
 
 
+@pytest.mark.slow
+def test_demo_ends_in_the_grid(tmp_path, capsys):
+    from msn_mm.evaluation.encoder import build_encoder
+
+    trunk = build_encoder(load_config("msn_digits"), None).trunk
+    torch.save({"state_dict": trunk.state_dict()}, tmp_path / "msn.pth")
+    words = ["--encoder", tmp_path / "msn.pth", "--compare", "configs/dino_digits.py", "none"]
+    few = ["--images", "10", "--steps", "2", "--out", tmp_path, "--cfg-options", *FEW]
+    assert main("demo", *words, *few) == 0
+    told = capsys.readouterr().out
+    assert "MSN, conditioning untrained" in told and "DINO, untrained" in told
+    results = json.loads((tmp_path / "results.json").read_text())
+    ratios = {"0", "0.5", "0.7", "0.8", "0.9"}
+    assert all(set(row["recognised"]) == ratios for row in results["metrics"].values())
+    assert len(list(tmp_path.glob("images/*/original.png"))) == 10, "one digit of each class"
+    with Image.open(tmp_path / "samples.png") as picture:
+        assert picture.size[1] > picture.size[0]
+
+
 def test_mistakes_get_one_line(place, tmp_path, capsys):
     rcdm, images = place / "rcdm_msn" / "epoch_2.pth", place / "images"
     (tmp_path / "empty").mkdir()

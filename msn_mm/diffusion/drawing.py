@@ -72,10 +72,8 @@ class Plan:
 
     def draw(self, model: RCDM, conditions: Tensor, ids: Sequence[SampleId]) -> Tensor:
         """Draw samples; see :func:`~msn_mm.diffusion.sampling.draw_samples`."""
-        return draw_samples(
-            model, conditions, ids, self.sampler, self.seed, self.batch_size, self.amp,
-            self.progress,
-        )  # fmt: skip
+        how = (self.sampler, self.seed, self.batch_size, self.amp, self.progress)
+        return draw_samples(model, conditions, ids, *how)
 
 
 def conditions_of(

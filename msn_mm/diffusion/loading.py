@@ -15,7 +15,7 @@ from msn_mm.evaluation.checkpoint import load_weights, read_weights
 from msn_mm.evaluation.data import LabelledData, labelled_data, part_images
 from msn_mm.evaluation.encoder import build_encoder, build_model
 from msn_mm.models.frozen_trunk import trunk_digest
-from msn_mm.models.ops.masking import is_dropped, num_kept, random_keep
+from msn_mm.models.ops.masking import is_dropped, random_keep
 
 
 def load_rcdm(cfg: Config, checkpoint: str | Path) -> RCDM:
@@ -123,21 +123,16 @@ def hidden_patches(model: RCDM, ratio: float, keys: Tensor) -> Tensor | None:
 
 
 def check_masks(model: RCDM, ratios: list[float], name: str) -> None:
-    """Refuse masks that an encoder cannot have.
+    """Refuse masks of an encoder that cannot drop patches.
 
     Raises:
-        UserError: It is no ViT, or a ratio would leave it less than a patch.
+        UserError: Naming the encoder.
     """
-    for ratio in filter(None, ratios):
-        if not model.encoder.can_mask:
-            raise UserError(
-                f"{name}: backbone {type(model.backbone).__name__} cannot drop patches; give "
-                "--mask-ratio 0"
-            )
-        rows, columns = model.backbone.grid_of(  # type: ignore[operator]
-            model.encoder_size, model.encoder_size
+    if any(ratios) and not model.encoder.can_mask:
+        raise UserError(
+            f"{name}: backbone {type(model.backbone).__name__} cannot drop patches; give "
+            "--mask-ratio 0"
         )
-        num_kept(rows * columns, ratio)
 
 
 def _view(model: RCDM) -> EvalCrop:

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.diffusion.library import diffusers
+from msn_mm.diffusion.names import SAMPLERS
 from msn_mm.diffusion.noise_schedule import NoiseSchedule
 from msn_mm.diffusion.rcdm import RCDM
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.fixed_batch import CPU_BATCH, in_fixed_batches
-
-SAMPLERS = ("ddim", "dpm", "ddpm")
 
 
 class SampleId(NamedTuple):

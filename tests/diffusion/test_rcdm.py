@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from msn_mm.diffusion.sampling import SampleId, Sampler, draw_samples
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.models.ops.counter_rng import normal, uniform
@@ -67,6 +68,20 @@ def test_masks_change_the_representation_as_keyed():
     assert (whole - masked).abs().amax(1).min() > 1e-4
     alone = model.represent(batch["images"][2:3], 0.7, batch["key"][2:3])
     assert torch.equal(alone, masked[2:3])
+
+
+def test_a_fixed_variance_and_bfloat16():
+    fixed = tiny_rcdm(learned_variance=False)
+    losses = fixed(view(), mode="loss")
+    assert set(losses) == {"loss_noise"}
+    ids = [SampleId(0, 0), SampleId(0, 1)]
+    drawn = draw_samples(fixed, torch.randn(2, 24), ids, Sampler("ddpm", 3))
+    assert drawn.shape == (2, 1, 8, 8) and drawn.float().std() > 1
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = fixed(view(), mode="loss")
+    assert coarse["loss_noise"].dtype == torch.float32
+    assert coarse["loss_noise"].item() == pytest.approx(losses["loss_noise"].item(), rel=0.02)
+    assert coarse["loss_noise"] != losses["loss_noise"]
 
 
 def test_statistics_bring_numbers_to_one_scale():

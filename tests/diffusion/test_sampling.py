@@ -7,8 +7,9 @@ import torch
 
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.diffusion.conditional_norm import ConditionalGroupNorm
+from msn_mm.diffusion.names import SAMPLERS
 from msn_mm.diffusion.recognition import untrained_conditioning
-from msn_mm.diffusion.sampling import SAMPLERS, SampleId, Sampler, draw_samples
+from msn_mm.diffusion.sampling import SampleId, Sampler, draw_samples
 from msn_mm.errors import UserError
 from tests.diffusion.tiny import tiny_rcdm, view
 
@@ -68,6 +69,8 @@ def test_samples_of_one_image_differ_and_images_differ(model, drawn):
     rows, ids = drawn
     found = draw_samples(model, rows, ids, Sampler("ddim", 3)).float()
     assert (found[0] - found[1]).abs().mean() > 1, "another number, another noise"
+    elsewhere = draw_samples(model, rows[:1], [SampleId(1, 0)], Sampler("ddim", 3)).float()
+    assert (found[:1] - elsewhere).abs().mean() > 1, "another image, another noise"
     same_noise = [SampleId(0, 0)] * 3
     by_condition = draw_samples(model, rows[:6:2], same_noise, Sampler("ddim", 3)).float()
     assert (by_condition[0] - by_condition[1]).abs().mean() > 0.1, "another representation"

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msn_mm.diffusion.commands.options import PAPER_RATIOS, SAMPLERS
+from msn_mm.diffusion.commands.options import PAPER_RATIOS
+from msn_mm.diffusion.names import SAMPLERS
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.cli import add_cfg_options, add_out

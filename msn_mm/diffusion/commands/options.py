@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from msn_mm.diffusion.names import SAMPLERS
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import add_cfg_options, add_out
 from msn_mm.utils.protocol_options import add_seed, mask_ratio_or_0, not_negative, positive
 
-# What mmengine's models are built from lies in diffusers' schedulers too; not imported here.
-SAMPLERS = ("ddim", "dpm", "ddpm")
+# Figures 4 to 8 of the paper.
 PAPER_RATIOS = [0.0, 0.5, 0.7, 0.8, 0.9]
 
 
