@@ -42,6 +42,8 @@ SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
 
 # Optional libraries of whole guides.
 NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow"), "docs/rcdm.md": ("diffusers",)}
+# The config whose settings a guide's text names, where it is not MSN's.
+SETTINGS_OF = {"docs/rcdm.md": "rcdm_digits"}
 # `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
 MOST_NOT_RUN = 2
 FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
@@ -635,7 +637,8 @@ def test_settings_in_the_text_exist(name: str) -> None:
     for words in re.findall(rf"`(?:--cfg-options )?({top}[.=][^`]+)`", prose):
         for word in words.split():
             key, _, text = word.partition("=")
-            node: Any = load_config("msn_digits", {key: parse_value(text)} if text else {})
+            config = SETTINGS_OF.get(name, "msn_digits")
+            node: Any = load_config(config, {key: parse_value(text)} if text else {})
             for part in [] if text else key.split("."):
                 node = node[int(part)] if part.isdigit() else node[part]
 

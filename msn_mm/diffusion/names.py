@@ -1,3 +1,3 @@
 """Words of a command line; nothing heavy is imported."""
 
-SAMPLERS = ("ddim", "dpm", "ddpm")
+SAMPLERS = ("ddpm", "ddim", "dpm")

@@ -33,16 +33,16 @@ class Sampler:
     """How noise becomes an image.
 
     Attributes:
-        name: ``ddim`` (Song et al. 2021, deterministic), ``dpm`` (DPM-Solver++ of second
-            order, Lu et al. 2022, deterministic) or ``ddpm`` (ancestral, with the
-            learned variance where there is one).
+        name: ``ddpm`` (ancestral, with the learned variance where there is one, as ADM
+            samples), ``ddim`` (Song et al. 2021) or ``dpm`` (DPM-Solver++ of second
+            order, Lu et al. 2022), which are deterministic.
         steps: Evaluations of the network; at most those of the training.
 
     Raises:
         UserError: Another name, or no step.
     """
 
-    name: str = "ddim"
+    name: str = "ddpm"
     steps: int = 50
 
     def __post_init__(self) -> None:

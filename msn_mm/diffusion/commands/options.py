@@ -34,8 +34,8 @@ def add_sampling_options(parser: argparse.ArgumentParser, samples: int, what: st
         "--sampler",
         choices=SAMPLERS,
         default=SAMPLERS[0],
-        help="ddim and dpm (DPM-Solver++) are deterministic once the first noise is drawn, ddpm is "
-        "ancestral, with the learned variance (default: %(default)s)",
+        help="ddpm is ancestral, with the learned variance; ddim and dpm (DPM-Solver++) are "
+        "deterministic once the first noise is drawn (default: %(default)s)",
     )
     group.add_argument(
         "--steps", type=positive, default=50, metavar="N", help="default: %(default)s"
