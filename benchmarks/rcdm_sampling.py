@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,15 @@ def main() -> None:
 
     fast = [Sampler(name, n) for n in args.steps for name in ("ddim", "dpm", "ddpm")]
     spent: dict[Sampler, list[float]] = {sampler: [] for sampler in [full, *fast]}
+    drawn: dict[Sampler, torch.Tensor] = {}
+
+    def timed(sampler: Sampler) -> None:
+        drawn[sampler] = draw(sampler)
+
     for _ in range(args.rounds):
         for sampler, seconds in spent.items():
-            seconds.append(seconds_of(lambda s=sampler: draw(s), device, CLOCKS[args.clock]))
-    reference = draw(full)
+            seconds.append(seconds_of(partial(timed, sampler), device, CLOCKS[args.clock]))
+    reference = drawn[full]
     # Another first noise: what the sampler's error is to be compared with.
     between = float(distances(draw(full, 1), reference).mean())
 
@@ -78,7 +84,7 @@ def main() -> None:
     slow = statistics.median(spent[full])
     for sampler, seconds in spent.items():
         median = statistics.median(seconds)
-        apart = None if sampler.name == "ddpm" else distances(draw(sampler), reference)
+        apart = None if sampler.name == "ddpm" else distances(drawn[sampler], reference)
         name = f"{sampler.name} {sampler.steps}"
         rows[name] = {
             "seconds": seconds,

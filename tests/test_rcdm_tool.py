@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -35,8 +37,6 @@ SHORT = ["--steps", "2", "--samples", "2"]
 
 
 def main(*words):
-    import runpy
-
     return runpy.run_path(str(TOOL))["main"]([str(word) for word in words])
 
 
@@ -126,6 +126,25 @@ def test_interpolate_and_recognise(place, tmp_path, capsys):
     assert set(metrics["recognised"]) == {"0", "0.5"}
     assert 0 < metrics["variety"] < 1 and metrics["nearest"]["real_median"] > 0
     assert (tmp_path / "share" / "recognition.png").is_file()
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_both_sides(place, tmp_path):
+    words = [place / "rcdm_msn" / "rcdm_digits.py", place / "rcdm_msn" / "epoch_2.pth"]
+    few = ["--images", "2", "--rounds", "1", "--steps", "2", "20", "--json", tmp_path / "out.json"]
+    done = subprocess.run(
+        [sys.executable, "benchmarks/rcdm_sampling.py", *map(str, [*words, *few])],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "out.json").read_text())
+    rows = found["rows"]
+    assert rows["ddim 20"]["distance_max"] == 0, "the full schedule is itself"
+    assert found["between_samples"] > 0 and rows["ddim 2"]["times_faster"] > 2
 
 
 @pytest.mark.slow

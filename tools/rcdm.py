@@ -7,8 +7,9 @@ from typing import Any
 
 from msn_mm.diffusion.commands import demo, interpolate, recognise, sample, train
 from msn_mm.utils.cli import ArgumentParser, run_tool
+from msn_mm.utils.subcommands import Command, add_commands
 
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "train": train,
     "sample": sample,
     "interpolate": interpolate,
@@ -25,11 +26,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "(arXiv 2112.09164; appendix H of the MSN paper): what its samples share is in the "
         "representation, what varies is not.",
     )
-    places = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        place = places.add_parser(name, help=command.HELP, description=command.__doc__)
-        command.add_arguments(place)
-        place.set_defaults(run=command.run)
+    add_commands(parser, COMMANDS)
     return parser.parse_args(argv)
 
 
