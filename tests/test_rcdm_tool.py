@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from msn_mm.datasets import Digits
+from msn_mm.diffusion.comparison import chosen_indices
 from msn_mm.diffusion.loading import load_rcdm
 from msn_mm.engine.launch import load_config
 from msn_mm.utils.cli import run_tool
@@ -245,3 +246,13 @@ def test_real_sizes(name):
     assert (model.image_size, model.encoder_size) == (int(name[-3:]), 224)
     assert cfg.train_dataloader.dataset.transform.views.image.size == model.side
     assert model.mask_ratio == (0.7 if name == "rcdm_256" else 0.0)
+
+
+def test_images_are_drawn_from_all_classes():
+    """The digits come in turn, so every fifth one is a 0 or a 5."""
+    labels = np.array([info["gt_label"] for info in Digits("test").load_data_list()])
+    chosen = chosen_indices(500, 100, seed=0)
+    assert len(set(chosen)) == 100 and chosen == sorted(chosen)
+    assert np.bincount(labels[chosen], minlength=10).min() >= 4
+    assert chosen_indices(500, 100, seed=0) == chosen != chosen_indices(500, 100, seed=1)
+    assert chosen_indices(5, 100, 0) == chosen_indices(5, 0, 0) == [0, 1, 2, 3, 4]

@@ -80,7 +80,12 @@ def plan_of(args: Any, progress: Progress | None = None) -> Plan:
     )
 
 
-def spread_indices(count: int, most: int) -> list[int]:
-    """Return at most so many places, spread evenly over all; 0 for all."""
-    chosen = count if most == 0 else min(count, most)
-    return [int(place) for place in np.linspace(0, count - 1, chosen).round()]
+def chosen_indices(count: int, most: int, seed: int) -> list[int]:
+    """Return at most so many places, drawn at random and put in order; 0 for all.
+
+    Evenly spread ones would meet few classes where the data repeat them in turn.
+    """
+    if most == 0 or most >= count:
+        return list(range(count))
+    drawn = np.random.Generator(np.random.Philox(key=seed)).permutation(count)[:most]
+    return sorted(int(place) for place in drawn)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from msn_mm.diffusion.comparison import plan_of, spread_indices
+from msn_mm.diffusion.comparison import plan_of, chosen_indices
 from msn_mm.diffusion.drawing import draw
 from msn_mm.diffusion.loading import labelled_images
 from msn_mm.diffusion.measuring import (
@@ -55,7 +55,7 @@ def recognise(models: Mapping[str, RCDM], cfg: Config, args: Any, out: Path) -> 
     """
     first_name, first = next(iter(models.items()))
     data = labelled_images(first, cfg)
-    indices = spread_indices(len(data.query), args.max_images)
+    indices = chosen_indices(len(data.query), args.max_images, args.seed)
     ratios = sorted({0.0, *args.mask_ratio})
     judge = judge_of(first, data, indices)
     total = (len(models) * len(ratios) + 1) * len(indices) * args.samples

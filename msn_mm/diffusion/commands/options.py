@@ -73,7 +73,7 @@ def add_max_images(parser: argparse.ArgumentParser, default: int) -> None:
         type=not_negative,
         default=default,
         metavar="N",
-        help="so many images, spread over all; 0 for all (default: %(default)s)",
+        help="so many images, drawn at random; 0 for all (default: %(default)s)",
     )
 
 

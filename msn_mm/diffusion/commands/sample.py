@@ -48,7 +48,7 @@ def run(args: Any) -> int:
     if args.backbone_config is not None:
         check_config(args.backbone_config)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    from msn_mm.diffusion.comparison import load_rows, plan_of, spread_indices
+    from msn_mm.diffusion.comparison import load_rows, plan_of, chosen_indices
     from msn_mm.diffusion.drawing import draw
     from msn_mm.diffusion.loading import shown_images
     from msn_mm.diffusion.pictures import headings, sample_rows, save_separately
@@ -64,7 +64,7 @@ def run(args: Any) -> int:
     models = load_rows(rows, args)
     first = models[rows[0].name]
     images = shown_images(first, rows[0].cfg, args.images)
-    indices = spread_indices(len(images), args.max_images)
+    indices = chosen_indices(len(images), args.max_images, args.seed)
     total = len(models) * len(indices) * len(args.mask_ratio) * args.samples
     with Progress(total, "samples", "samples") as shown:
         plan = plan_of(args, shown)
