@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from msn_mm.diffusion.comparison import plan_of, chosen_indices
+from msn_mm.diffusion.comparison import chosen_indices, plan_of
 from msn_mm.diffusion.drawing import draw
 from msn_mm.diffusion.loading import labelled_images
 from msn_mm.diffusion.measuring import (

@@ -48,7 +48,7 @@ def run(args: Any) -> int:
     if args.backbone_config is not None:
         check_config(args.backbone_config)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
-    from msn_mm.diffusion.comparison import load_rows, plan_of, chosen_indices
+    from msn_mm.diffusion.comparison import chosen_indices, load_rows, plan_of
     from msn_mm.diffusion.drawing import draw
     from msn_mm.diffusion.loading import shown_images
     from msn_mm.diffusion.pictures import headings, sample_rows, save_separately
