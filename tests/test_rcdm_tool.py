@@ -130,6 +130,37 @@ def test_interpolate_and_recognise(place, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_two_processes_train_as_one(place, tmp_path):
+    words = ["train", "rcdm_digits", "--backbone", place / "msn.pth", "--out", tmp_path]
+    words += ["--backbone-config", place / "msn.py", "--launcher", "pytorch"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, str(TOOL), *map(str, words), "--cfg-options", *FEW],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    states = [
+        torch.load(folder / "epoch_2.pth", weights_only=True)["state_dict"]
+        for folder in (tmp_path, place / "rcdm_msn")
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        if name.startswith(("backbone.", "representation_")):
+            assert torch.equal(value, states[1][name]), name
+    # Adam takes whole steps where a gradient is rounding noise, so single weights may differ.
+    apart = [
+        (states[0][n] - states[1][n]).norm() / (1e-6 + states[1][n].norm())
+        for n in states[0]
+        if n.startswith("ema_unet.")
+    ]
+    assert float(torch.stack(apart).median()) < 1e-4
+
+
+@pytest.mark.slow
 def test_the_benchmark_measures_both_sides(place, tmp_path):
     words = [place / "rcdm_msn" / "rcdm_digits.py", place / "rcdm_msn" / "epoch_2.pth"]
     few = ["--images", "2", "--rounds", "1", "--steps", "2", "20", "--json", tmp_path / "out.json"]
