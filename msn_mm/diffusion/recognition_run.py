@@ -85,8 +85,8 @@ def recognise(models: Mapping[str, RCDM], cfg: Config, args: Any, out: Path) -> 
         f"{len(data.query)} others; chance {chance:.0f} %",
         "",
         variety_table(metrics),
-        "root mean square difference of pixels from 0 to 1; samples that are nearer to the "
-        "training images than real ones are copies",
+        "root mean square difference of pixels from 0 to 1; copies of training images would be "
+        "at 0",
         "",
         f"curve:   {curve}",
     ]
