@@ -7,9 +7,9 @@ from typing import Any
 
 from msn_mm.diffusion.commands import demo, interpolate, recognise, sample, train
 from msn_mm.utils.cli import ArgumentParser, run_tool
-from msn_mm.utils.subcommands import Command, add_commands
+from msn_mm.utils.subcommands import add_commands
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Any] = {
     "train": train,
     "sample": sample,
     "interpolate": interpolate,
