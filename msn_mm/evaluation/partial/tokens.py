@@ -20,8 +20,8 @@ from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder
-from msn_mm.evaluation.extraction import view_loader
 from msn_mm.evaluation.partial.recipe import PartialRecipe
+from msn_mm.evaluation.view_loading import view_loader
 
 GIB, MIB = 2**30, 2**20
 
