@@ -319,7 +319,7 @@ class Workplace:
         assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
 
     def _command(self, command: str, argv: list[str]) -> None:
-        if command == "fit":
+        if command in ("fit", "label-suggest"):
             checkpoint = argv[argv.index("--checkpoint") + 1]
             if checkpoint.endswith(".pth"):
                 self.stand_in(checkpoint)

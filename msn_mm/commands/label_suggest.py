@@ -123,5 +123,6 @@ def run(args: Any) -> int:
     print(suggestion_report(found))
     print(f"\npage: {out / PAGE}\ntable: {out / FILE}\n\nWith labels in it:")
     words = ["msn-mm", "fit", str(out / FILE), "--images", args.images]
+    words += [] if args.config is None else ["--config", args.config]
     print(f"  {shlex.join([*words, '--checkpoint', args.checkpoint])}")
     return 0

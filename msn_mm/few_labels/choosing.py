@@ -62,10 +62,12 @@ def choose(rows: Rows, labelled: Rows, number: int, method: str, seed: int = 0) 
     different = different_rows(rows, labelled)
     if not len(different):
         return []
+    # A copy of a million rows is worth a question.
+    pool = rows if len(different) == len(rows) else rows[different]
     # More threads would add up in another order on another machine.
     with threadpool_limits(limits=1):
         found = METHODS[method](
-            rows[different], labelled, min(number, len(different)), np.random.RandomState(seed)
+            pool, labelled, min(number, len(different)), np.random.RandomState(seed)
         )
     return [Choice(int(different[one.index]), one.reason) for one in found]
 
@@ -120,7 +122,8 @@ def typical(rows: Rows, labelled: Rows, number: int, random: np.random.RandomSta
             if turn < len(members[k]):
                 place = "most typical" if turn == 0 else f"number {turn + 1} in typicality"
                 known = ", which has a label already" if k in covered else ""
-                reason = f"{place} of a group of {sizes[k]:,} images{known}"
+                group = f"a group of {sizes[k]:,} images" if sizes[k] > 1 else "a group of its own"
+                reason = f"{place} of {group}{known}"
                 found.append(Choice(int(members[k][turn]), reason))
     return found
 

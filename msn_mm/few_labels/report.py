@@ -67,8 +67,8 @@ def suggestion_report(found: Suggestions) -> str:
     lines += [f"  {printable(name)}: {reason}" for name, reason in shown]
     if found.copies:
         lines.append(
-            f"{found.copies:,} images look to the encoder exactly like another one and are not "
-            "suggested."
+            "Left out because they look to the encoder exactly like another image: "
+            f"{found.copies:,}."
         )
     return "\n".join([*lines, *_unreadable(found.errors)])
 

@@ -137,7 +137,7 @@ def suggest(
             f"no image under {folder} is left to suggest"
             + (f": {left_out[0]!r}: {left_out[1]}" if left_out else ": all of them have a label")
         )
-    rows = _unit_rows(rows[read])
+    rows = _unit_rows(rows[read] if unreadable else rows)
     labelled_rows = _unit_rows(encode(known)) if len(labelled) else rows[:0]
     chosen: list[Choice] = choose(rows, labelled_rows, number, method, seed)
     names = [images.names[asked[read[one.index]]] for one in chosen]

@@ -34,7 +34,8 @@ def write_csv(path: Path, found: Suggestions) -> None:
     A mark at the beginning tells spreadsheets that the text is UTF-8.
     """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # A name may hold either end of a line: the writer quotes what ends its own.
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     writer.writerows(table(found))
     write_atomically(path, text.getvalue().encode("utf-8-sig"))

@@ -16,7 +16,7 @@ function csv() {
     i < inputs.length ? inputs[i].value.trim() : label,
     ...rest,
   ]);
-  return [page.columns, ...rows].map((row) => row.map(cell).join(",") + "\n").join("");
+  return [page.columns, ...rows].map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
 
 function tell() {

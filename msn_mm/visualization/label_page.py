@@ -41,7 +41,7 @@ def write_label_page(
     body = "\n".join(
         [
             f"<p>Type what each image shows, then download <code>{escape(file)}</code>. An image "
-            "without a label is passed over. Nothing leaves this page before.</p>",
+            "without a label is passed over. Nothing is sent anywhere.</p>",
             '<div class="bar"><button id="download" type="button">Download labels</button>'
             '<span id="count" role="status"></span></div>',
             '<datalist id="labels"></datalist>',
