@@ -99,7 +99,8 @@ def run(args: Any) -> int:
         progress=True,
     )
     write_csv(out / FILE, found)
-    write_label_page(out / PAGE, found.folder, COLUMNS, table(found), len(found.names), file=FILE)
+    rows, count = table(found), len(found.names)
+    write_label_page(out / PAGE, found.folder, source.view, COLUMNS, rows, count, file=FILE)
     settings = {
         "images": args.images,
         "labels": args.labels,

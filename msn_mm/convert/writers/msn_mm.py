@@ -13,6 +13,7 @@ from msn_mm.convert.format import Converted
 from msn_mm.convert.formats.own import METADATA_KEY
 from msn_mm.convert.resnet import ResNetArchitecture
 from msn_mm.convert.writer import WRITERS, Writer, Written
+from msn_mm.datasets.pixel_window import window_setting
 from msn_mm.errors import UserError
 
 
@@ -55,5 +56,6 @@ def own_content(converted: Converted) -> tuple[dict[str, Tensor], dict[str, str]
         "pooling": converted.pooling,
         "from": converted.format,
         "settings": converted.settings,
+        **window_setting(converted.window),
     }
     return tensors, {METADATA_KEY: json.dumps(told)}
