@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def config_text(found: FolderStatistics, folder: str | Path) -> str:
         [
             '_base_ = ["./msn_folder.py"]',
             "",
-            f"data_root = {str(folder)!r}",
+            f"data_root = {json.dumps(str(folder), ensure_ascii=False)}",
             f"_reading = dict({reading})",
             f"model = dict({model})",
             "train_dataloader = dict(dataset=dict(transform=_reading))",
