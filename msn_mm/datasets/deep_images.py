@@ -67,8 +67,8 @@ def read_pixels(
     factor = math.ceil(math.sqrt(height * width / decode.FULL_PIXELS))
     if factor > 1:
         size = (math.ceil(width / factor), math.ceil(height / factor))
-        pixels = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        small = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(small, dtype=np.uint8).reshape(*size[::-1], channels)
     return np.require(pixels, requirements=("C", "W"))
 
 

@@ -108,8 +108,7 @@ def typical(rows: Rows, labelled: Rows, number: int, random: np.random.RandomSta
     own, covered = cluster[: len(rows)], set(cluster[len(rows) :].tolist())
     sizes = np.bincount(own)
     # Stable: of clusters of one size the one with the smaller number.
-    order = np.argsort(-sizes, kind="stable")
-    order = [k for k in order.tolist() if sizes[k]]
+    order = [k for k in np.argsort(-sizes, kind="stable").tolist() if sizes[k]]
     ranked = [k for k in order if k not in covered] + [k for k in order if k in covered]
     members: dict[int, NDArray[np.int64]] = {}
     found: list[Choice] = []

@@ -196,12 +196,14 @@ def crop_tokens(
     Raises:
         UserError: An image cannot be read.
     """
+    seen = images.view_settings()
     crop = LabelledCrop(
         side,
         recipe.scale,
         flip=recipe.flip,
         channels=encoder.in_channels,
-        interpolation=images.view_settings().get("interpolation", "bilinear"),
+        interpolation=seen.get("interpolation", "bilinear"),
+        window=seen.get("window"),
     )
     # One try: another image must not take the place of a labelled one.
     views = _Inputs(LabelledViews(images.dataset, crop, max_tries=1))
