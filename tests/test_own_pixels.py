@@ -95,6 +95,13 @@ def test_from_statistics_to_predictions(
     assert images.shape[1] == bands and images.float().std() > 40  # not a dark few of 256 levels
     torch.testing.assert_close(one(images), other(images), atol=1e-5, rtol=1e-5)
 
+    # a converted copy says it too, and one of another project's format is told about
+    assert tool("convert")(["run/epoch_1.pth", "own.safetensors", "--to", "msn_mm"]) == 0
+    assert "no place for the window" not in capsys.readouterr().out
+    assert read_encoder("own.safetensors").view.settings() == source.view.settings()
+    assert tool("convert")(["run/epoch_1.pth", "timm.safetensors", "--to", "timm"]) == 0
+    assert "has no place for the window of pixel values: map [[" in capsys.readouterr().out
+
     # fit, predict and suggest read through the same window, and k-NN finds each image itself
     words = ("--checkpoint", "run", "--workers", "0")
     assert main(["fit", "images", *words, "--lambd", "0.01", "--out", "c.pth"]) == 0

@@ -26,6 +26,7 @@ class OwnWriter(Writer):
 
     name = "msn_mm"
     suffix = ".safetensors"
+    holds_window = True
 
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write one file; nothing is left out."""
