@@ -20,7 +20,6 @@ from PIL import Image
 
 from msn_mm.datasets import decode
 from msn_mm.datasets.pixel_window import Window, to_bytes
-from msn_mm.errors import UserError
 
 Values = NDArray[Any]
 
@@ -28,9 +27,10 @@ _GREY_OR_RGB = (0, 1, 2)  # of TIFF's photometric interpretations; the others ha
 _ALPHA = (1, 2)  # of TIFF's kinds of extra samples
 # Luma of ITU-R BT.601 in units of 2 ** -16, as Pillow rounds it.
 _LUMA = np.array([19595, 38470, 7471], dtype=np.uint32)
+# Without it a file of many channels cannot be told from a damaged one.
 _NEEDS_TIFFFILE = (
-    "{path} has several channels of more than 8 bits, or more than 3: reading it needs tifffile; "
-    "pip install 'msn_mm[tiff]'"
+    "a TIFF of many channels, of several with more than 8 bits, or damaged; the first two need "
+    "tifffile: pip install 'msn_mm[tiff]'"
 )
 
 
@@ -55,8 +55,8 @@ def read_pixels(
         uint8 (H, W, C), contiguous and writable.
 
     Raises:
-        UnreadableImageError: The file cannot be decoded, is too large, or has other channels.
-        UserError: An optional library is missing.
+        UnreadableImageError: The file cannot be decoded, is too large, has other channels, or
+            needs an optional library.
     """
     values = read_values(path, channels, content)
     try:
@@ -90,8 +90,7 @@ def read_values(
 
     Raises:
         UnreadableImageError: The file cannot be decoded or is too large, or its values
-            are no whole numbers from 0 to 65535.
-        UserError: An optional library is missing.
+            are no whole numbers from 0 to 65535; or it needs an optional library.
     """
     # As in decode: a damaged file makes parsers raise anything, and none of it is our bug.
     try:
@@ -101,10 +100,8 @@ def read_values(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if content[:4] in decode.TIFF_BEGINS and not _is_plain_tiff(content, channels):
-                return _of_tiff(path, content, channels)
+                return _of_tiff(content, channels)
             return _of_pillow(content)
-    except UserError:
-        raise
     except Exception as error:
         raise decode.UnreadableImageError(str(path), decode.reason(error, path, content)) from error
 
@@ -159,9 +156,9 @@ def _of_pillow(content: bytes) -> Values:
     return _turned(values, turn)
 
 
-def _of_tiff(path: str | Path, content: bytes, channels: int | None) -> Values:
+def _of_tiff(content: bytes, channels: int | None) -> Values:
     if not _has_tifffile():
-        raise UserError(_NEEDS_TIFFFILE.format(path=decode.printable(str(path))))
+        raise ValueError(_NEEDS_TIFFFILE)
     from tifffile import TiffFile
 
     with TiffFile(io.BytesIO(content)) as file:

@@ -14,6 +14,7 @@ from PIL import Image
 from msn_mm.datasets import EvalCrop, MultiCrop, UnreadableImageError, decode, deep_images
 from msn_mm.datasets.decode import as_pixels, read_image
 from msn_mm.datasets.deep_images import read_pixels, read_values
+from msn_mm.datasets.image_statistics import folder_statistics
 from msn_mm.datasets.pixel_window import as_window, to_bytes
 from msn_mm.errors import UserError
 from tests.deep_files import BANDS, sensor, write_tiff
@@ -219,9 +220,20 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cv2.imwrite(str(tmp_path / "16.png"), GREY)
         with pytest.raises(UnreadableImageError, match="pixels are more than"):
             read_values(tmp_path / name)
+
+
+def test_a_missing_library_is_told_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(deep_images, "_has_tifffile", lambda: False)
-    with pytest.raises(UserError, match=r"needs tifffile; pip install 'msn_mm\[tiff\]'"):
+    (tmp_path / "5.tif").write_bytes(b"II*\0 as much as Pillow sees of it")
+    with pytest.raises(UnreadableImageError, match=r"need tifffile: pip install 'msn_mm\[tiff\]'"):
         read_values(tmp_path / "5.tif")
+    with pytest.raises(UserError, match=r"no image of .* pip install 'msn_mm\[tiff\]'"):
+        folder_statistics(tmp_path)
+    # what Pillow reads without loss needs nothing else
+    cv2.imwrite(str(tmp_path / "a.tif"), GREY)
+    np.testing.assert_array_equal(read_values(tmp_path / "a.tif")[..., 0], GREY)
 
 
 def test_a_large_image_is_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
