@@ -137,7 +137,7 @@ def test_ten_suggested_digits_show_more_classes_than_ten_random_ones(
 ) -> None:
     features, labels = digits()
     rows = features[:1297].astype(np.float32)
-    seeds = range(20)
+    seeds = range(8)
     random = [np.random.default_rng(seed).permutation(len(rows))[:10] for seed in seeds]
     chosen = [indices(rows, rows[:0], 10, method, seed) for seed in seeds]
     suggested, by_chance = (
