@@ -16,14 +16,14 @@ from msn_mm.diffusion.drawing import Drawing
 from msn_mm.diffusion.loading import read_pixels
 from msn_mm.diffusion.rcdm import RCDM, resized
 from msn_mm.utils.results import write_atomically
+from msn_mm.visualization.pixels import as_rgb
 from msn_mm.visualization.sample_grid import GridRow
 from msn_mm.visualization.view_grid import painted
 
 
 def tile(image: Tensor) -> np.ndarray:
     """uint8 ``(C, S, S)`` -> ``(S, S, 3)``."""
-    pixels = image.permute(1, 2, 0).numpy()
-    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels
+    return as_rgb(image.permute(1, 2, 0).numpy())
 
 
 def encoded_tiles(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from msn_mm.visualization.pixels import as_rgb
 from msn_mm.visualization.shown_views import ShownView
 from msn_mm.visualization.style import new_figure, save_png
 
@@ -56,23 +57,21 @@ def plot_views(
 
 
 def _show(axis: Axes, pixels: np.ndarray) -> None:
-    axis.imshow(
-        pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels, interpolation="nearest"
-    )
+    axis.imshow(as_rgb(pixels), interpolation="nearest")
 
 
 def painted(pixels: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
     """Paint an image's hidden patches over in the pale colour.
 
     Args:
-        pixels: ``(S, S, C)`` float32 in [0, 1], C of 1 or 3.
+        pixels: ``(S, S, C)`` float32 in [0, 1].
         hidden: ``(R, K)`` bool; None where nothing is.
 
     Returns:
         ``(S, S, 3)``, new.
     """
-    side, _, channels = pixels.shape
-    pixels = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels.copy()
+    side = pixels.shape[0]
+    pixels = as_rgb(pixels).copy()
     if hidden is None:
         return pixels
     rows, columns = hidden.shape
