@@ -41,6 +41,18 @@ def main(*words):
     return runpy.run_path(str(TOOL))["main"]([str(word) for word in words])
 
 
+def run_well(*words):
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Two encoders, an RCDM on each, and a folder of three digits."""
@@ -134,15 +146,7 @@ def test_two_processes_train_as_one(place, tmp_path):
     words = ["train", "rcdm_digits", "--backbone", place / "msn.pth", "--out", tmp_path]
     words += ["--backbone-config", place / "msn.py", "--launcher", "pytorch"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*launch, str(TOOL), *map(str, words), "--cfg-options", *FEW],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_well(*launch, TOOL, *words, "--cfg-options", *FEW)
     states = [
         torch.load(folder / "epoch_2.pth", weights_only=True)["state_dict"]
         for folder in (tmp_path, place / "rcdm_msn")
@@ -164,15 +168,7 @@ def test_two_processes_train_as_one(place, tmp_path):
 def test_the_benchmark_measures_both_sides(place, tmp_path):
     words = [place / "rcdm_msn" / "rcdm_digits.py", place / "rcdm_msn" / "epoch_2.pth"]
     few = ["--images", "2", "--rounds", "1", "--steps", "2", "20", "--json", tmp_path / "out.json"]
-    done = subprocess.run(
-        [sys.executable, "benchmarks/rcdm_sampling.py", *map(str, [*words, *few])],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_well(sys.executable, "benchmarks/rcdm_sampling.py", *words, *few)
     found = json.loads((tmp_path / "out.json").read_text())
     rows = found["rows"]
     assert rows["ddim 20"]["distance_max"] == 0, "the full schedule is itself"
