@@ -81,9 +81,12 @@ def _candidates(images: Survey, wishes: Wishes) -> Iterator[tuple[Size | Start, 
     for place in range(cap, min(cap, 2) - 1, -1):
         yield LADDER[place], sizes, reason
         reason = "a larger one would get too few steps in this time, or not fit"
+    below = min(cap, 2)
     if sizes.side > SHRUNK_SIDE:
         sizes = sizes_at(SHRUNK_SIDE, sizes.patch)
-    for place in range(min(cap, 2), -1, -1):
+    else:
+        below -= 1
+    for place in range(below, -1, -1):
         yield LADDER[place], sizes, reason
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +57,9 @@ def run_config(out: Path) -> Done:
     began = time.perf_counter()
     written = load_config(out / CONFIG)
     cfg = Config(written.to_dict(), cfg_text=written.text, filename=str(out / _AS_RUN))
-    runner = build_runner(cfg, work_dir=out, resume=bool(training_checkpoints(out)))
+    with _warnings_alone() as shown:
+        runner = build_runner(cfg, work_dir=out, resume=bool(training_checkpoints(out)))
+        shown.give_back(runner.logger)
     try:
         train(runner)
     except FloatingPointError as error:
@@ -63,6 +70,33 @@ def run_config(out: Path) -> Done:
         runner, out / CONFIG, {}, seconds, tool=TOOL, settings={"stopped_early": reason}
     )
     return Done(runner.epoch, reason, seconds, report)
+
+
+class _Console(io.StringIO):
+    """What MMEngine would print while a runner is built: hundreds of lines, all in its log file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._real = sys.stdout
+
+    def give_back(self, logger: logging.Logger) -> None:
+        """Let the logger's console be the real one from here on."""
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is self:
+                handler.setStream(self._real)
+
+
+@contextlib.contextmanager
+def _warnings_alone() -> Iterator[_Console]:
+    """Print of what is said within the warnings and errors alone, at the end."""
+    console = _Console()
+    try:
+        with contextlib.redirect_stdout(console):
+            yield console
+    finally:
+        for line in console.getvalue().splitlines():
+            if " - WARNING - " in line or " - ERROR - " in line:
+                print(line, flush=True)
 
 
 def _reason(runner: Runner) -> str | None:

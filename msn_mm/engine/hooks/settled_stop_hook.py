@@ -16,8 +16,10 @@ from msn_mm.engine.settling import ScoreWatch, has_settled
 from msn_mm.errors import UserError
 from msn_mm.registry import HOOKS
 
-# What the monitor announces and no patience mends.
+# What the monitor announces and a training seldom recovers from, and how many looks in a row
+# must have found it.
 _COLLAPSED = ("constant representation", "uniform predictions")
+_LOOKS = 3
 
 
 class TrainingCollapsed(UserError):
@@ -42,7 +44,9 @@ class SettledStopHook(Hook):
     removes; source: Hägele et al. 2024, arXiv 2405.18392. The first process decides for
     all, at an epoch's end, and the decision is part of the checkpoint.
 
-    A collapse that the monitor has announced ends the training at the epoch's end.
+    A collapse that the monitor has announced, and that three looks in a row find still there,
+    ends the training: a new one begins uniform, so not within the first ``begin`` of the
+    epochs, nor the first ``collapse_steps``.
 
     Args:
         interval: Epochs between two measurements of the monitor's quantities.
@@ -50,6 +54,7 @@ class SettledStopHook(Hook):
         begin: Share of the epochs before which nothing has settled.
         tolerance: Share by which a settled quantity may move over a window.
         cool_down: Epochs of falling learning rate, as a share of those so far; 0 for none.
+        collapse_steps: Iterations that every training gets to leave its uniform start.
 
     Attributes:
         reason: Why the training ends early, a sentence; None while it does not.
@@ -72,6 +77,7 @@ class SettledStopHook(Hook):
         begin: float = 0.25,
         tolerance: float = 0.03,
         cool_down: float = 0.1,
+        collapse_steps: int = 500,
     ) -> None:
         if interval < 1 or patience < 1 or tolerance <= 0:
             raise ValueError(
@@ -84,9 +90,11 @@ class SettledStopHook(Hook):
         self.begin = begin
         self.tolerance = tolerance
         self.cool_down = cool_down
+        self.collapse_steps = collapse_steps
         self.reason: str | None = None
         self._score = ScoreWatch(patience)
         self._series: dict[str, list[float]] = {}
+        self._collapses: dict[str, int] = {}
         self._ends: tuple[int, int] | None = None
         """The epochs that are over when the rate begins to fall and when training ends."""
         self._loop: ExactEpochLoop | None = None
@@ -124,11 +132,16 @@ class SettledStopHook(Hook):
         assert monitor is not None
 
         def look() -> tuple[str | None, str | None]:
-            collapsed = [name for name in _COLLAPSED if name in monitor.announced]
-            if collapsed:
-                return collapsed[0], None
             if done % self.interval:
                 return None, None
+            if self._may_end(done) and runner.iter >= self.collapse_steps:
+                looks = self._collapses
+                self._collapses = {
+                    name: looks.get(name, 0) + 1 for name in _COLLAPSED if name in monitor.announced
+                }
+            for name, times in self._collapses.items():
+                if times >= _LOOKS:
+                    return name, None
             for name, value in monitor.take_readings().items():
                 self._series.setdefault(name, []).append(value)
             if _right(runner) is None and self._ends is None and self._may_end(done):
@@ -138,9 +151,10 @@ class SettledStopHook(Hook):
         collapsed, why = decided_by_first(look)
         if collapsed is not None:
             raise TrainingCollapsed(
-                f"stopped after epoch {done}: collapse ({collapsed}: "
-                f"{monitor.told.get(collapsed, 'see the log')}); begin again in another "
-                "directory"
+                f"stopped after epoch {done}: collapse, {collapsed}: "
+                f"{monitor.told.get(collapsed, 'see the log')}. Begin anew in another directory "
+                f"(--out), with {_rate(runner) / 2:.2g} in place of {_rate(runner):.2g} as the "
+                "learning rate (msn-mm pretrain --lr)"
             )
         if why is not None:
             self._end(runner, done, why)
@@ -169,6 +183,7 @@ class SettledStopHook(Hook):
         return {
             "score": self._score.state_dict(),
             "series": {name: list(values) for name, values in self._series.items()},
+            "collapses": dict(self._collapses),
             "ends": None if self._ends is None else list(self._ends),
             "reason": self.reason,
         }
@@ -177,6 +192,7 @@ class SettledStopHook(Hook):
         """Go on as the saved run would have."""
         self._score.load_state_dict(state["score"])
         self._series = {name: list(values) for name, values in state["series"].items()}
+        self._collapses = dict(state["collapses"])
         self.reason = state["reason"]
         ends = state["ends"]
         self._ends = None if ends is None else (int(ends[0]), int(ends[1]))
@@ -224,6 +240,11 @@ def _right(runner: Runner) -> Sequence[float] | None:
             right: Sequence[float] = metric.right
             return right or None
     return None
+
+
+def _rate(runner: Runner) -> float:
+    """Return the learning rate that the config states."""
+    return float(runner.cfg.optim_wrapper.optimizer.lr)
 
 
 def _spell(names: list[str]) -> str:
