@@ -55,7 +55,7 @@ def choose(machine: Machine, images: Survey, wishes: Wishes, cost_of: CostOf) ->
             one = dataclasses.replace(one, images_per_s=rate)
             one = reasoned(one, machine, images, wishes, why)
             last = in_time(one, images.count, wishes.hours)
-            if is_enough(last, images.count) and not is_too_large(last, machine):
+            if is_enough(last, images.count, wishes.hours) and not is_too_large(last, machine):
                 return last
     assert last is not None
     return last
@@ -142,6 +142,7 @@ def _settings(
         fused=machine.kind != "mps",
         workers=_workers(machine),
         pin_memory=machine.kind == "cuda",
+        forks=machine.kind != "mps",
         start=start,
         images_per_s=0.0,
         needed=0,

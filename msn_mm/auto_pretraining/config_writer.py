@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from msn_mm.engine.launch import load_config
 from msn_mm.engine.micro_batch import build_on_meta, cost_of
 from msn_mm.utils.checkpoint_files import is_address
 from msn_mm.utils.results import write_atomically
+from msn_mm.utils.training_cost import TrainingCost
 
 BASE = "msn_folder.py"
 _MONITORED = 50
@@ -50,7 +52,7 @@ def make_config(chosen: Choices, data: Data) -> Config:
         chosen: The choices.
         data: The data; paths are written in full.
     """
-    cfg = load_config(BASE, {"data_root": _full(data.folder)})
+    cfg = copy.deepcopy(_base(_full(data.folder)))
     channels = len(chosen.mean)
     backbone = cfg.model.backbone
     backbone.clear()
@@ -66,6 +68,8 @@ def make_config(chosen: Choices, data: Data) -> Config:
         persistent_workers=chosen.workers > 0,
         pin_memory=chosen.pin_memory,
     )
+    if not chosen.forks:
+        cfg.env_cfg.mp_cfg.mp_start_method = "spawn"
     transform = loader.dataset.transform
     transform.channels = channels
     groups = view_groups(chosen.sizes, chosen.focal_views, chosen.is_grey, chosen.mirror)
@@ -91,9 +95,16 @@ def make_config(chosen: Choices, data: Data) -> Config:
 def cost_of_choices(data: Data) -> CostOf:
     """Return the function that tells what candidates cost; see :func:`choices.choose`."""
 
+    known: dict[str, TrainingCost] = {}
+
     def cost(chosen: Choices) -> Cost:
-        cfg = make_config(chosen, data)
-        found = cost_of(cfg, build_on_meta(cfg), chosen.amp, sharded=False)
+        # To build a model takes time; of another batch it has other prototypes, which cost nothing
+        # beside the encoder.
+        model = repr((chosen.backbone, chosen.head[:2], chosen.sizes, chosen.focal_views))
+        if model not in known:
+            cfg = make_config(chosen, data)
+            known[model] = cost_of(cfg, build_on_meta(cfg), chosen.amp, sharded=False)
+        found = known[model]
         batch = BatchPlan(1, chosen.batch, 1, chosen.batch, 1.0)
         return Cost(
             flops=found.flops,
@@ -121,6 +132,11 @@ def write_config(cfg: Config, chosen: Choices, path: Path) -> None:
         '"""\n\n'
     )
     write_atomically(path, (head + cfg.pretty_text).encode(errors="surrogateescape"))
+
+
+@lru_cache(maxsize=1)
+def _base(folder: str) -> Config:
+    return load_config(BASE, {"data_root": folder})
 
 
 def _full(path: str) -> str:

@@ -9,8 +9,8 @@ from msn_mm.auto_pretraining.settings import Choices
 # Epochs of a folder of 20,000 images; more images need fewer, to the power below.
 _EPOCHS, _EPOCHS_AT, _EPOCHS_POWER = 300, 20_000, 0.5
 _FEWEST_EPOCHS, _MOST_EPOCHS = 30, 400
-# Fewer steps teach a larger encoder less than they teach a smaller one.
-_LEAST_STEPS = 3_000
+# Fewer steps, or fewer looks at an image, teach a larger encoder less than a smaller one.
+_LEAST_STEPS, _LEAST_EPOCHS = 5_000, 10
 _WARM_UP = 0.05
 # Measurements and checkpoints take the rest.
 _TRAINING_SHARE = 0.95
@@ -28,8 +28,7 @@ def in_time(chosen: Choices, images: int, hours: float) -> Choices:
         hours: The most that the training may take.
     """
     wanted = wanted_epochs(images)
-    affordable = int(_TRAINING_SHARE * hours * 3600 * chosen.images_per_s / images)
-    epochs = max(1, min(wanted, affordable))
+    epochs = max(1, min(wanted, _affordable(chosen, images, hours)))
     steps = epochs * (images // chosen.batch)
     if epochs == wanted:
         why = f"what {images:,} images need: {steps:,} steps; it stops earlier if all has settled"
@@ -50,7 +49,18 @@ def wanted_epochs(images: int) -> int:
     return round(min(max(scaled, _FEWEST_EPOCHS), _MOST_EPOCHS))
 
 
-def is_enough(chosen: Choices, images: int) -> bool:
-    """Whether the time allows all epochs that are wanted, or many steps at least."""
-    steps = chosen.epochs * (images // chosen.batch)
-    return chosen.epochs >= wanted_epochs(images) or steps >= _LEAST_STEPS
+def is_enough(chosen: Choices, images: int, hours: float) -> bool:
+    """Whether the time allows all epochs that are wanted, or many steps at least.
+
+    Args:
+        chosen: With a rate, predicted or measured, and a batch.
+        images: Of the folder.
+        hours: The most that the training may take.
+    """
+    wanted, epochs = wanted_epochs(images), _affordable(chosen, images, hours)
+    steps = epochs * (images // chosen.batch)
+    return epochs >= wanted or (epochs >= _LEAST_EPOCHS and steps >= _LEAST_STEPS)
+
+
+def _affordable(chosen: Choices, images: int, hours: float) -> int:
+    return int(_TRAINING_SHARE * hours * 3600 * chosen.images_per_s / images)

@@ -54,7 +54,7 @@ def make_plan(machine: Machine, images: Survey, wishes: Wishes, data: Data) -> P
         predicted, speed = chosen.images_per_s, time_steps(make_config(chosen, data))
         rate = speed.images_per_s
         chosen = in_time(dataclasses.replace(chosen, images_per_s=rate), images.count, wishes.hours)
-        if is_last or is_enough(chosen, images.count):
+        if is_last or is_enough(chosen, images.count, wishes.hours):
             break
         # This machine is slower than a matrix product says: choose once more, knowing it.
         slower = machine.flops_per_s * rate / predicted

@@ -96,6 +96,7 @@ class Choices:
         fused: One kernel a step of AdamW.
         workers: Data workers.
         pin_memory: Batches travel to the GPU without waiting.
+        forks: Data workers are forked; a process that has used Apple's GPU must not be.
         start: Checkpoint that the weights come from.
         images_per_s: Predicted rate.
         needed: Predicted bytes on the device.
@@ -120,6 +121,7 @@ class Choices:
     fused: bool
     workers: int
     pin_memory: bool
+    forks: bool
     start: str | None
     images_per_s: float
     needed: int

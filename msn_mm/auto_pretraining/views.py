@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ def view_sizes(short_side: int, coarse: bool = False) -> ViewSizes:
 def sizes_at(side: int, patch: int) -> ViewSizes:
     """Return the largest views of whole patches within a side, two patches at the least."""
     whole = max(2, side // patch) * patch
-    focal = max(2, round(whole * _FOCAL_SHARE / patch)) * patch
+    focal = max(2, math.ceil(whole * _FOCAL_SHARE / patch)) * patch
     return ViewSizes(whole, min(focal, whole), patch)
 
 

@@ -217,8 +217,8 @@ class SettledStopHook(Hook):
             return  # the schedule gets there no later
         self._ends = (done, last)
         self.reason = f"after epoch {done} of {self._loop.max_epochs}, {why}"
-        cooling = f", which is {last}, while the learning rate falls to 0" if last > done else ""
-        runner.logger.info(f"settled {self.reason}; training ends after epoch {last}{cooling}")
+        cooling = ", the learning rate falling to 0 until then" if last > done else ""
+        runner.logger.info(f"{self.reason}; training ends after epoch {last}{cooling}")
         self._loop.end_after(last)
 
     def _factor(self, runner: Runner) -> float:
