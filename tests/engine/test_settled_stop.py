@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from msn_mm.engine.hooks.settled_stop_hook import SettledStopHook, TrainingColla
 from msn_mm.engine.launch import build_runner, train
 from msn_mm.errors import UserError
 from tests.helpers import run, tiny_digits, weights
+from tests.two_processes import start_two
 
 WITHOUT_VAL = dict.fromkeys(("val_cfg", "val_dataloader", "val_evaluator"))
 
@@ -177,6 +179,34 @@ def test_the_metric_holds_each_image_out() -> None:
     assert len(metric.right) == 18 and set(metric.right) <= {0.0, 0.5, 1.0}
     single = Features(np.eye(3), np.arange(3), np.ones(3, dtype=bool))
     assert metric.measure(single) == {}
+
+
+def ended_on_two(work_dir: str, rank: int) -> dict[str, Any]:
+    """Train on this rank of two; where it ended, and why."""
+    cfg = config(cool_down=0.25)
+    # What this process alone measures must not decide for it.
+    cfg.custom_hooks[2].tolerance = 100.0 if rank == 0 else 1e-9
+    runner, rates = trained(cfg, Path(work_dir), launcher="pytorch")
+    reason = stop_hook(runner).reason
+    return {"epoch": runner.epoch, "iter": runner.iter, "reason": reason, "rates": rates.used}
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
+    torch.set_num_threads(1)
+    torch.save(ended_on_two(f"{folder}/run", rank), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_end_at_the_same_step(tmp_path: Path) -> None:
+    start_two(worker, str(tmp_path))
+    first, second = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2))
+    assert first["epoch"] == second["epoch"] == 10 and first["iter"] == second["iter"]
+    assert first["rates"] == second["rates"] and first["reason"]
 
 
 def test_impossible_settings(tmp_path: Path) -> None:
