@@ -54,7 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_digits(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr(speed, "_MOST", 5)
+        patch.setattr(speed, "_MOST", 3)
         assert main(WORDS) == 0
     return root
 
@@ -65,7 +65,7 @@ WORDS = ["pretrain", "images", "--labels", "labels.csv", "--hours", "0.0015", "-
 @pytest.fixture(autouse=True)
 def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setattr(speed, "_MOST", 5)
+    monkeypatch.setattr(speed, "_MOST", 3)
 
 
 def losses(directory: Path) -> list[float]:

@@ -18,7 +18,7 @@ from msn_mm.engine.hooks.settled_stop_hook import SettledStopHook, TrainingColla
 from msn_mm.engine.launch import build_runner, train
 from msn_mm.errors import UserError
 from tests.helpers import run, tiny_digits, weights
-from tests.two_processes import start_two
+from tests.test_fsdp import on_two
 
 WITHOUT_VAL = dict.fromkeys(("val_cfg", "val_dataloader", "val_evaluator"))
 
@@ -181,31 +181,20 @@ def test_the_metric_holds_each_image_out() -> None:
     assert metric.measure(single) == {}
 
 
-def ended_on_two(work_dir: str, rank: int) -> dict[str, Any]:
+def ended_on_two(work_dir: str) -> dict[str, Any]:
     """Train on this rank of two; where it ended, and why."""
     cfg = config(cool_down=0.25)
-    # What this process alone measures must not decide for it.
-    cfg.custom_hooks[2].tolerance = 100.0 if rank == 0 else 1e-9
+    # What the second process alone measures must not decide for it.
+    cfg.custom_hooks[2].tolerance = 100.0 if os.environ["RANK"] == "0" else 1e-9
     runner, rates = trained(cfg, Path(work_dir), launcher="pytorch")
     reason = stop_hook(runner).reason
-    return {"epoch": runner.epoch, "iter": runner.iter, "reason": reason, "rates": rates.used}
-
-
-def worker(rank: int, port: int, folder: str) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-    )  # fmt: skip
-    torch.set_num_threads(1)
-    torch.save(ended_on_two(f"{folder}/run", rank), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return {"place": [runner.epoch, runner.iter], "reason": reason, "rates": rates.used}
 
 
 @pytest.mark.slow
 def test_two_ranks_end_at_the_same_step(tmp_path: Path) -> None:
-    start_two(worker, str(tmp_path))
-    first, second = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in range(2))
-    assert first["epoch"] == second["epoch"] == 10 and first["iter"] == second["iter"]
+    (first,), (second,) = on_two(ended_on_two, (str(tmp_path / "run"),), folder=tmp_path)
+    assert first["place"] == second["place"] and first["place"][0] == 10
     assert first["rates"] == second["rates"] and first["reason"]
 
 
