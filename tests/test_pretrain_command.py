@@ -145,12 +145,16 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(words) == 0
     assert f"going on with the training in {out}" in capsys.readouterr().out
     assert_same(torch.load(newest, weights_only=True)["state_dict"], whole)
-    # at another place an expert's change is taken, and said
+    # an expert's change is taken, and said
     with (out / "pretrain.py").open("a") as file:
         file.write("\n# changed\n")
     (out / "pretrain.json").write_text(json.dumps({**content, "finished": {}}))
     assert main(words) == 0
     assert "pretrain.py was changed since" in capsys.readouterr().out
+    (out / "pretrain.json").write_text(json.dumps({**content, "finished": {}}))
+    (out / "pretrain.py").unlink()
+    with pytest.raises(UserError, match="no such config"):
+        main(words)
 
 
 def test_another_command_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_a_dry_run_tells_all_and_leaves_nothing(
 def test_a_checkpoint_is_gone_on_from(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     newest = _epochs(Path("run"))[-1]
     words = ["pretrain", "images", "--hours", "0.0005", "--out", str(tmp_path), "--from"]
-    assert main([*words, str(newest)]) == 0
+    assert main([*words, "run"]) == 0
     said = capsys.readouterr().out
     assert "the checkpoint's" in said and "initialised: nothing" in said
     cfg = load_config(tmp_path / "pretrain.py")

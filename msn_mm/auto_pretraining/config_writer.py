@@ -16,6 +16,7 @@ from msn_mm.auto_pretraining.views import view_groups
 from msn_mm.engine.batch import BatchPlan
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.micro_batch import build_on_meta, cost_of
+from msn_mm.evaluation.folder_images import folder_view
 from msn_mm.utils.checkpoint_files import is_address
 from msn_mm.utils.results import write_atomically
 from msn_mm.utils.training_cost import TrainingCost
@@ -88,7 +89,7 @@ def make_config(chosen: Choices, data: Data) -> Config:
         is_file = Path(chosen.start).expanduser().exists() and not is_address(chosen.start)
         cfg.load_from = _full(chosen.start) if is_file else chosen.start
     if data.labels is not None:
-        _measure(cfg, chosen, data, channels)
+        _measure(cfg, chosen, data)
     return cfg
 
 
@@ -164,16 +165,16 @@ def _hooks(hooks: list[Any], chosen: Choices, steps: int) -> list[Any]:
     return [*found[:place], stop, *found[place:]]
 
 
-def _measure(cfg: Config, chosen: Choices, data: Data, channels: int) -> None:
+def _measure(cfg: Config, chosen: Choices, data: Data) -> None:
     """Let the training measure itself on the labelled images."""
     assert data.labels is not None
-    side = chosen.sizes.side
-    crop = dict(resize=side, crop=side) if side < 224 else dict(resize=256, crop=side)
+    # As msn-mm fit is going to see them.
+    view = folder_view(Config(dict(model=dict(backbone=chosen.backbone)))).settings()
     dataset = dict(
         type="UserLabels",
         labels=_full(data.labels),
         images=None if data.root is None else _full(data.root),
-        transform=dict(type="EvalCrop", channels=channels, **crop),
+        transform=dict(type="EvalCrop", **view),
     )
     cfg.val_dataloader = dict(
         batch_size=min(chosen.batch, 64),

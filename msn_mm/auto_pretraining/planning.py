@@ -6,6 +6,7 @@ import dataclasses
 import textwrap
 from dataclasses import dataclass
 
+import torch
 from mmengine.config import Config
 
 from msn_mm.auto_pretraining.choices import choose
@@ -19,6 +20,7 @@ from msn_mm.auto_pretraining.speed import Speed, spell_time, time_steps
 _WIDTH = 96
 # Fewer images teach an encoder little by themselves.
 _FEW_IMAGES = 2_000
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,24 @@ def make_plan(machine: Machine, images: Survey, wishes: Wishes, data: Data) -> P
     Raises:
         UserError: As :func:`~msn_mm.auto_pretraining.speed.time_steps`.
     """
-    for is_last in (False, True):
+    for tries_left in range(_TRIES - 1, -1, -1):
         chosen = choose(machine, images, wishes, cost_of_choices(data))
-        predicted, speed = chosen.images_per_s, time_steps(make_config(chosen, data))
-        rate = speed.images_per_s
+        try:
+            speed = time_steps(make_config(chosen, data))
+        except torch.OutOfMemoryError:
+            if not tries_left or machine.memory is None:
+                raise
+            # Others came, or the prediction is wrong: as if there were half as much.
+            machine = dataclasses.replace(machine, memory=machine.memory // 2)
+            continue
+        predicted, rate = chosen.images_per_s, speed.images_per_s
         chosen = in_time(dataclasses.replace(chosen, images_per_s=rate), images.count, wishes.hours)
-        if is_last or is_enough(chosen, images.count, wishes.hours):
+        if not tries_left or is_enough(chosen, images.count, wishes.hours):
             break
-        # This machine is slower than a matrix product says: choose once more, knowing it.
+        # It is slower than a matrix product says: choose anew, knowing it.
         slower = machine.flops_per_s * rate / predicted
+        if slower > 0.9 * machine.flops_per_s:
+            break
         machine = dataclasses.replace(machine, flops_per_s=slower)
     steps = chosen.epochs * (images.count // chosen.batch)
     return Plan(chosen, make_config(chosen, data), speed, steps)

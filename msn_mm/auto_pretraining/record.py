@@ -25,6 +25,7 @@ class Record:
         images: Number of images.
         digest: Of their paths.
         config: SHA-256 of the config as it was written.
+        epochs: Its length.
         predicted_s: Seconds that it was to take.
         finished: Why and when it ended; empty while it has not.
     """
@@ -33,6 +34,7 @@ class Record:
     images: int
     digest: str
     config: str
+    epochs: int
     predicted_s: float
     finished: dict[str, Any] = field(default_factory=dict)
 
@@ -99,8 +101,8 @@ def check_images(record: Record, images: int, digest: str, out: Path) -> None:
 
 
 def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a config that was written."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    """Return the SHA-256 of a config that was written, nothing of one that is gone."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 def _spell(name: str, value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import statistics
 import tempfile
 import time
@@ -108,6 +109,11 @@ def time_steps(cfg: Config, seconds: float = _SECONDS) -> Speed:
         runner.register_hook(clock)
         with contextlib.suppress(_Enough):
             train(runner)
+        # Runner and hooks hold each other, and the GPU's memory.
+        del runner
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     timed = sorted(clock.spent[_WARM_UP:])
     quarters = statistics.quantiles(timed, n=4)
     batch = int(cfg.global_batch_size)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msn_mm.few_labels.labels import check_labels
-from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.checkpoint_files import check_encoder_place
 from msn_mm.utils.early_checks import check_folder, check_output
 from msn_mm.utils.protocol_options import above_0, add_seed
 
@@ -68,7 +68,7 @@ def run(args: Any) -> int:
     check_folder("IMAGES_DIR", args.images)
     check_output(args.out)
     if args.start is not None:
-        check_checkpoint(args.start)
+        check_encoder_place(args.start, "--from")
     if args.labels is not None:
         check_labels(args.labels)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
@@ -126,7 +126,12 @@ def _begin(args: Any, data: Data, out: Path) -> Record | None:
     out.mkdir(parents=True, exist_ok=True)
     write_config(plan.config, plan.chosen, out / CONFIG)
     record = Record(
-        _options(args), images.count, images.digest, digest_of(out / CONFIG), plan.seconds[0]
+        options=_options(args),
+        images=images.count,
+        digest=images.digest,
+        config=digest_of(out / CONFIG),
+        epochs=plan.chosen.epochs,
+        predicted_s=plan.seconds[0],
     )
     record.write(out)
     print(f"config: {out / CONFIG}\n", flush=True)
@@ -163,7 +168,8 @@ def _train(args: Any, record: Record, root: str | None, out: Path) -> int:
         finished = {"epochs": done.epochs, "seconds": done.seconds, "reason": done.reason}
         record = dataclasses.replace(record, finished=finished)
         record.write(out)
-        print(f"{done.report}\n\n{_spell(finished, record.predicted_s)}")
+        predicted_s = record.predicted_s * done.epochs / record.epochs
+        print(f"{done.report}\n\n{_spell(finished, predicted_s)}")
     print(f"next: {_next_command(args, root, out)}")
     return 0
 
@@ -173,7 +179,7 @@ def _spell(finished: dict[str, Any], predicted_s: float | None = None) -> str:
 
     text = f"{finished['epochs']} epochs in {spell_time(finished['seconds'])}"
     if predicted_s is not None:
-        text += f" (predicted for all epochs: {spell_time(predicted_s)})"
+        text += f" (predicted: {spell_time(predicted_s)})"
     return text + (f"; settled {finished['reason']}" if finished["reason"] else "")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
 
+from msn_mm.auto_pretraining import planning
 from msn_mm.auto_pretraining.choices import choose
 from msn_mm.auto_pretraining.config_writer import Data, cost_of_choices, make_config
 from msn_mm.auto_pretraining.image_survey import Survey
@@ -53,7 +55,7 @@ TABLE: list[tuple[str, str, tuple[Any, ...]]] = [
     ("8 GB", "20,000 photos", (384, 12, 224, 16, 10, 256, True, True)),
     ("24 GB", "20,000 photos", (384, 12, 224, 16, 10, 256, True, True)),
     ("80 GB", "20,000 photos", (384, 12, 224, 16, 10, 256, False, True)),
-    ("8 GB", "50,000 of 32 pixels", (384, 12, 32, 4, 6, 256, False, True)),
+    ("8 GB", "50,000 of 32 pixels", (384, 12, 32, 4, 6, 256, True, True)),
     ("80 GB", "1,000,000 photos", (768, 12, 224, 16, 10, 1024, True, True)),
     ("mac", "digits", (96, 4, 32, 8, 6, 64, False, False)),
     ("old GPU", "300 photos", (96, 4, 224, 16, 10, 16, False, False)),
@@ -104,6 +106,32 @@ def test_more_time_gives_more() -> None:
     fast = dataclasses.replace(short, images_per_s=1e6)
     assert in_time(fast, 20_000, 2).epochs == 300
     assert in_time(dataclasses.replace(short, images_per_s=1e-6), 20_000, 2).epochs == 1
+
+
+def test_a_plan_learns_from_what_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is fuller than it said, then a tenth as fast."""
+    tried: list[tuple[int, int | None]] = []
+
+    def timed(cfg: Config) -> Speed:
+        size = cfg.model.get("micro_batch")
+        tried.append((cfg.model.backbone.embed_dim, size))
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError
+        step_s = cfg.global_batch_size / (4.0 if cfg.model.backbone.embed_dim == 384 else 40.0)
+        return Speed(cfg.global_batch_size, step_s, step_s, step_s)
+
+    monkeypatch.setattr(planning, "time_steps", timed)
+    survey = FOLDERS["20,000 photos"]
+    plan = planning.make_plan(MACHINES["24 GB"], survey, Wishes(), Data("images", survey.count))
+    (first, large), (second, small), (third, _) = tried
+    assert first == second == 384 and large is not None and small is not None and small < large
+    assert third == 192 == plan.config.model.backbone.embed_dim
+    assert plan.chosen.images_per_s == 40.0 and plan.config.train_cfg.max_epochs == 82
+    assert plan.seconds[0] == pytest.approx(
+        82 * (20_000 // plan.chosen.batch) * plan.chosen.batch / 40
+    )
+    text = planning.describe(plan, MACHINES["24 GB"], survey, 12.0)
+    assert "what 12 hours allow" in text and "about 11 h" in text
 
 
 def test_a_device_that_tells_no_memory_gets_whole_batches() -> None:
