@@ -169,9 +169,14 @@ def test_another_command_is_refused_in_one_line(tmp_path: Path) -> None:
     try:
         with pytest.raises(UserError, match=r"begun with 160 images and the folder now has 161"):
             main(WORDS)
-        Path("images/new.png").replace("images/0003.png")
     finally:
-        Path("images/new.png").unlink(missing_ok=True)
+        Path("images/new.png").unlink()
+    Path("images/0003.png").rename("images/0003b.png")
+    try:
+        with pytest.raises(UserError, match=r"160 images and the folder now has 160 others"):
+            main(WORDS)
+    finally:
+        Path("images/0003b.png").rename("images/0003.png")
     (tmp_path / "epoch_3.pth").touch()
     with pytest.raises(UserError, match="holds checkpoints of another training"):
         main([*WORDS[:-1], str(tmp_path)])

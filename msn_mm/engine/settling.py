@@ -47,7 +47,7 @@ class ScoreWatch:
         Args:
             right: ``(n,)``, for each image the share of its answers that are right.
         """
-        now = np.asarray(right, dtype=np.float64)
+        now = np.array(right, dtype=np.float64)
         if self._best is None or len(self._best) != len(now):
             self._best, self.since = now, 0
             return False

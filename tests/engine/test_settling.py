@@ -78,6 +78,20 @@ def test_slow_progress_adds_up_against_the_best() -> None:
         assert not watch.add(right), k
 
 
+def test_a_gain_within_the_noise_is_none() -> None:
+    watch = ScoreWatch(patience=9)
+    right = np.repeat([1.0, 0.0], 25)
+    watch.add(right)
+    # four images won and three lost
+    other = right.copy()
+    other[[0, 1, 2]], other[[30, 31, 32, 33]] = 0.0, 1.0
+    watch.add(other)
+    assert watch.since == 1 and watch.best == pytest.approx(50)
+    other[:3] = 1.0  # none lost
+    watch.add(other)
+    assert watch.since == 0 and watch.best == pytest.approx(58)
+
+
 def test_the_same_answers_are_no_gain_and_a_state_goes_on() -> None:
     watch = ScoreWatch(patience=3)
     right = answers(np.random.default_rng(0), 50, 0.6)
