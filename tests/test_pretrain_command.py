@@ -171,12 +171,12 @@ def test_another_command_is_refused_in_one_line(tmp_path: Path) -> None:
             main(WORDS)
     finally:
         Path("images/new.png").unlink()
-    Path("images/0003.png").rename("images/0003b.png")
+    Path("images/0150.png").rename("images/0150b.png")
     try:
         with pytest.raises(UserError, match=r"160 images and the folder now has 160 others"):
             main(WORDS)
     finally:
-        Path("images/0003b.png").rename("images/0003.png")
+        Path("images/0150b.png").rename("images/0150.png")
     (tmp_path / "epoch_3.pth").touch()
     with pytest.raises(UserError, match="holds checkpoints of another training"):
         main([*WORDS[:-1], str(tmp_path)])

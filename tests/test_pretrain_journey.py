@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shlex
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from PIL import Image
 from msn_mm.datasets import Digits
 from msn_mm.evaluation.features import center_and_normalize
 from msn_mm.evaluation.logistic_regression import fit_logistic_regression
+from tests.helpers import msn_mm_process
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared")) / "data" / "cifar10_sample"
@@ -26,27 +25,17 @@ LABELLED = 5
 pytestmark = pytest.mark.slow
 
 
-def command(words: list[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "msn_mm", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=3600,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def journey(images: Path, asked: Path, hours: float, truth: dict[str, str]) -> float:
     """Pre-train, take the next command it names, predict; the share that is right."""
-    said = command(["pretrain", str(images), "--labels", "labels.csv", "--hours", str(hours)])
+    said = msn_mm_process(
+        "pretrain", str(images), "--labels", "labels.csv", "--hours", str(hours), timeout=3600
+    )
     assert "going on" not in said and "(predicted: " in said
     results = json.loads(Path("work_dirs/pretrain/results.json").read_text())
     assert results["metrics"]["few_labels/top1"] > 0
     (following,) = (line for line in said.splitlines() if line.startswith("next: "))
-    command(shlex.split(following.removeprefix("next: msn-mm ")))
-    command(["predict", "work_dirs/pretrain/classifier.pth", str(asked)])
+    msn_mm_process(*shlex.split(following.removeprefix("next: msn-mm ")))
+    msn_mm_process("predict", "work_dirs/pretrain/classifier.pth", str(asked))
     with Path("predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(truth)

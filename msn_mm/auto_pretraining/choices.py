@@ -13,10 +13,13 @@ from msn_mm.auto_pretraining.image_survey import Survey
 from msn_mm.auto_pretraining.length import in_time, is_enough
 from msn_mm.auto_pretraining.machine import Machine
 from msn_mm.auto_pretraining.reasons import reasoned
-from msn_mm.auto_pretraining.settings import Choices, Cost, CostOf, Start, Wishes
+from msn_mm.auto_pretraining.settings import Choices, CostOf, Start, Wishes
 from msn_mm.auto_pretraining.sizes import LADDER, Size, head_of, largest_for
 from msn_mm.auto_pretraining.views import SHRUNK_SIDE, ViewSizes, sizes_at, view_sizes
-from msn_mm.engine.micro_batch import USED_SHARE
+from msn_mm.convert.architecture import ViTArchitecture
+from msn_mm.engine import micro_batch
+from msn_mm.engine.batch import BatchPlan
+from msn_mm.utils.training_cost import TrainingCost
 
 _STEPS_AN_EPOCH = 20
 _BATCHES = (16, 256)
@@ -49,10 +52,7 @@ def choose(machine: Machine, images: Survey, wishes: Wishes, cost_of: CostOf) ->
     for size, sizes, why in _candidates(images, wishes):
         for batch in _batches(images.count):
             one = _settings(machine, images, wishes, size, sizes, batch)
-            cost = cost_of(one)
-            one = _fitted(one, cost, machine)
-            rate = machine.flops_per_s * _REACHED[machine.kind] / cost.flops(one.micro_batch)
-            one = dataclasses.replace(one, images_per_s=rate)
+            one = _fitted(one, cost_of(one), machine)
             one = reasoned(one, machine, images, wishes, why)
             last = in_time(one, images.count, wishes.hours)
             if is_enough(last, images.count, wishes.hours) and not is_too_large(last, machine):
@@ -63,7 +63,7 @@ def choose(machine: Machine, images: Survey, wishes: Wishes, cost_of: CostOf) ->
 
 def is_too_large(chosen: Choices, machine: Machine) -> bool:
     """Whether the device may not hold it, even one view at a time."""
-    return machine.memory is not None and chosen.needed > USED_SHARE * machine.memory
+    return machine.memory is not None and chosen.needed > micro_batch.USED_SHARE * machine.memory
 
 
 def _candidates(images: Survey, wishes: Wishes) -> Iterator[tuple[Size | Start, ViewSizes, str]]:
@@ -105,16 +105,8 @@ def _settings(
         channels, mean, std = size.channels, size.mean, size.std
         start: str | None = size.name
     else:
-        backbone = dict(
-            type="MaskedViT",
-            name="vit_small_patch16_224",
-            img_size=sizes.side,
-            patch_size=sizes.patch,
-            in_chans=images.channels,
-            embed_dim=size.width,
-            depth=size.depth,
-            num_heads=size.heads,
-        )
+        trunk = (size.width, size.depth, size.heads)
+        backbone = ViTArchitecture(*trunk, sizes.patch, sizes.side, images.channels).config()
         hidden, output, prototypes = size.hidden, size.output, max(batch, 32)
         channels, mean, std = images.channels, images.mean, images.std
         start = None
@@ -149,16 +141,16 @@ def _settings(
     )
 
 
-def _fitted(chosen: Choices, cost: Cost, machine: Machine) -> Choices:
-    """Return the choices with as many views at a time as the device holds."""
-    size: int | None = None
-    needed = cost.memory(None)
-    if machine.memory is not None:
-        while needed > USED_SHARE * machine.memory and size != 1:
-            most = 2 ** (cost.views_at_once.bit_length() - 1)
-            size = most if size is None else size // 2
-            needed = cost.memory(size)
-    return dataclasses.replace(chosen, micro_batch=size, needed=needed)
+def _fitted(chosen: Choices, cost: TrainingCost, machine: Machine) -> Choices:
+    """Return the choices with as many views at a time as the device holds, and their rate."""
+    batch = BatchPlan(1, chosen.batch, 1, chosen.batch, 1.0)
+    if machine.memory is None:
+        size, needed = None, cost.memory(batch).total
+    else:
+        fit = micro_batch.choose(cost, batch, machine.memory)
+        size, needed = fit.size, fit.needed
+    rate = machine.flops_per_s * _REACHED[machine.kind] / cost.flops(size)
+    return dataclasses.replace(chosen, micro_batch=size, needed=needed, images_per_s=rate)
 
 
 def _batches(images: int) -> list[int]:

@@ -11,9 +11,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from msn_mm.auto_pretraining.settings import Choices, Cost, CostOf
+from msn_mm.auto_pretraining.settings import Choices, CostOf
 from msn_mm.auto_pretraining.views import view_groups
-from msn_mm.engine.batch import BatchPlan
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.micro_batch import build_on_meta, cost_of
 from msn_mm.evaluation.folder_images import folder_view
@@ -98,20 +97,14 @@ def cost_of_choices(data: Data) -> CostOf:
 
     known: dict[str, TrainingCost] = {}
 
-    def cost(chosen: Choices) -> Cost:
+    def cost(chosen: Choices) -> TrainingCost:
         # To build a model takes time; of another batch it has other prototypes, which cost nothing
         # beside the encoder.
         model = repr((chosen.backbone, chosen.head[:2], chosen.sizes, chosen.focal_views))
         if model not in known:
             cfg = make_config(chosen, data)
             known[model] = cost_of(cfg, build_on_meta(cfg), chosen.amp, sharded=False)
-        found = known[model]
-        batch = BatchPlan(1, chosen.batch, 1, chosen.batch, 1.0)
-        return Cost(
-            flops=found.flops,
-            memory=lambda size: found.memory(batch, size).total,
-            views_at_once=found.views_at_once(batch),
-        )
+        return known[model]
 
     return cost
 

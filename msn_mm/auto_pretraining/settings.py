@@ -1,4 +1,4 @@
-"""What is wished for, what a candidate costs, and what is chosen."""
+"""What is wished for, and what is chosen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msn_mm.auto_pretraining.views import ViewSizes
+from msn_mm.utils.training_cost import TrainingCost
 
 DEFAULT_HOURS = 12.0
 
@@ -56,21 +57,6 @@ class Start:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     head: tuple[int, int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one source image and one device take.
-
-    Attributes:
-        flops: Of an image in training, all views.
-        memory: Bytes on the device, by views that are encoded at once (None: all).
-        views_at_once: The most views of a size.
-    """
-
-    flops: Callable[[int | None], int]
-    memory: Callable[[int | None], int]
-    views_at_once: int
 
 
 @dataclass(frozen=True)
@@ -133,5 +119,5 @@ class Choices:
         return max(1, self.epochs // 40)
 
 
-CostOf = Callable[[Choices], Cost]
+CostOf = Callable[[Choices], TrainingCost]
 """Tells what a candidate costs."""
