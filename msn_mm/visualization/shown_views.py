@@ -74,7 +74,9 @@ class ViewSource:
                 info = _numbered(DATASETS.build(data), image)
         self._index = image if isinstance(image, int) else 0
         try:
-            self.pixels: np.ndarray = as_pixels(info, self._transform.channels)
+            self.pixels: np.ndarray = as_pixels(
+                info, self._transform.channels, self._transform.window
+            )
         except UnreadableImageError as error:
             raise UserError(f"cannot read image {error.path}: {error.reason}") from error
         self._info = {"img": self.pixels}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from msn_mm.visualization.pixels import as_rgb
 from msn_mm.visualization.shown_views import ShownView
 from msn_mm.visualization.style import new_figure, save_png
 
@@ -56,15 +57,13 @@ def plot_views(
 
 
 def _show(axis: Axes, pixels: np.ndarray) -> None:
-    axis.imshow(
-        pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels, interpolation="nearest"
-    )
+    axis.imshow(as_rgb(pixels), interpolation="nearest")
 
 
 def _painted(view: ShownView) -> np.ndarray:
     """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
-    side, _, channels = view.pixels.shape
-    pixels = np.repeat(view.pixels, 3, axis=2) if channels == 1 else view.pixels.copy()
+    side = view.pixels.shape[0]
+    pixels = as_rgb(view.pixels).copy()
     if view.hidden is None:
         return pixels
     rows, columns = view.hidden.shape
