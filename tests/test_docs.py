@@ -24,6 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from msn_mm.__main__ import main as msn_mm_command
+from msn_mm.auto_pretraining import speed
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.finetuning import check_classifier, is_classifier
@@ -322,7 +323,25 @@ class Workplace:
         tiny = [*self._tiny(args.config), *SHORT, "train_cfg.max_epochs=1"]
         assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
 
+    def _pretrain(self, argv: list[str]) -> None:
+        """Of a few more images, for seconds instead of hours."""
+        few, many = (self.root / "data" / name for name in ("my_images", "many_images"))
+        if not many.exists():
+            shutil.copytree(few, many)
+            for k, file in enumerate([*few.rglob("*.*")] * 4):
+                shutil.copy(file, many / f"{k}{file.suffix}")
+        argv = [str(many) if word == "data/my_images" else word for word in argv]
+        if "--from" in argv:
+            self.stand_in(argv[argv.index("--from") + 1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed, "_MOST", 2)
+            patch.setattr(speed, "_WARM_UP", 1)
+            assert msn_mm_command(["pretrain", *argv, "--hours", "0.0003"]) == 0
+
     def _command(self, command: str, argv: list[str]) -> None:
+        if command == "pretrain":
+            self._pretrain(argv)
+            return
         if command in ("fit", "label-suggest"):
             checkpoint = argv[argv.index("--checkpoint") + 1]
             if checkpoint.endswith(".pth"):
