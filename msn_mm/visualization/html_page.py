@@ -40,7 +40,7 @@ _SECTION = Markup(
 )
 _TABLE = Markup(
     '<div class="scroll" role="region" tabindex="0" aria-label="{caption}">\n'
-    '<table class="sortable"><caption>{caption}</caption>\n'
+    '<table class="sortable"><caption class="{kind}">{caption}</caption>\n'
     "<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
 )
 _NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?")
@@ -78,9 +78,7 @@ class Section:
     downloads: Sequence[Download] = ()
 
 
-def render_page(
-    title: str, lead: Markup, sections: Sequence[Section], footer: Markup = Markup("")
-) -> str:
+def render_page(title: str, lead: Markup, sections: Sequence[Section], footer: str = "") -> str:
     """Return the page.
 
     Args:
@@ -177,7 +175,7 @@ def embedded_json(value: Any, kind: str) -> Markup:
 
 
 def html_table(
-    table: Table, caption: str, published: Iterable[int] = (), wide_first: bool = True
+    table: Table, caption: str, published: Iterable[int] = (), is_titled: bool = False
 ) -> Markup:
     """Return a table that is sorted by a click, or a key, on a heading.
 
@@ -185,7 +183,7 @@ def html_table(
         table: Its cells; a cell sorts by the number that it begins with, if any.
         caption: What it shows.
         published: Numbers of the rows that others published; they are marked.
-        wide_first: The first column names the row.
+        is_titled: A heading above says what it shows; the caption is only spoken.
     """
     marked = set(published)
     head = joined(
@@ -197,13 +195,12 @@ def html_table(
     rows = joined(
         Markup("<tr{}>{}</tr>\n").format(
             Markup(' class="published"') if number in marked else "",
-            joined(
-                _cell(cell, is_name=wide_first and place == 0) for place, cell in enumerate(row)
-            ),
+            joined(_cell(cell, is_name=place == 0) for place, cell in enumerate(row)),
         )
         for number, row in enumerate(table.rows)
     )
-    return _TABLE.format(caption=caption, head=head, rows=rows)
+    kind = "spoken" if is_titled else ""
+    return _TABLE.format(caption=caption, kind=kind, head=head, rows=rows)
 
 
 def _cell(text: str, is_name: bool) -> Markup:

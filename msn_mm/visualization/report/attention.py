@@ -57,7 +57,7 @@ def section(run: Run) -> Section:
     cells = [Markup('<div class="head">image</div>')]
     for ratio in RATIOS:
         words = "whole" if not ratio else f"{ratio:.0%} hidden"
-        cells.append(Markup('<div class="head{}">{}</div>').format(_wide(ratio), words))
+        cells.append(Markup('<div class="head">{}</div>').format(words))
     rows, each = [joined(cells)], []
     for row, place in enumerate(places):
         name = run.names[place]
@@ -69,7 +69,7 @@ def section(run: Run) -> Section:
             drawn = attention_picture(views[row], mean, _SIDE)
             words = "the whole image" if not ratio else f"{ratio:.0%} of the patches hidden"
             shown.append(
-                _img(encoded(Image.fromarray(drawn)), f"attention of CLS on {name}, {words}", ratio)
+                _img(encoded(Image.fromarray(drawn)), f"attention of CLS on {name}, {words}")
             )
         rows.append(joined(shown))
         each.append(_heads(run, views[row], name, {r: maps[r][row] for r in RATIOS}))
@@ -128,19 +128,15 @@ def _heads(
     alt = f"attention of each head on {name}; rows: {ratios}"
     return Markup(
         '<figure class="sheet"><figcaption>{}; rows from the top: {}; a column a head'
-        '</figcaption><img src="{}" alt="{}" width="{}" height="{}" style="width: {w}px"></figure>\n'
+        '</figcaption><img src="{}" alt="{}" width="{}" height="{}" style="width: {w}px">'
+        "</figure>\n"
     ).format(name, ratios, Markup(encoded(sheet)), alt, sheet.width, sheet.height, w=sheet.width)
 
 
-def _img(source: str, alt: str, ratio: float = 0.0) -> Markup:
-    return Markup('<img class="{}" src="{}" alt="{}" width="{s}" height="{s}">').format(
-        _wide(ratio).strip(), Markup(source), alt, s=_SIDE
+def _img(source: str, alt: str) -> Markup:
+    return Markup('<img src="{}" alt="{}" width="{s}" height="{s}">').format(
+        Markup(source), alt, s=_SIDE
     )
-
-
-def _wide(ratio: float) -> str:
-    """On a phone there is room for the first and the last ratio."""
-    return "" if ratio in (RATIOS[0], RATIOS[-1]) else " wide"
 
 
 def _resampling(views: torch.Tensor) -> Image.Resampling:

@@ -32,16 +32,16 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Run], Section]], ...] = (
     ("attention", "Attention maps", attention.section),
     ("prototypes", "Prototypes", prototypes.section),
     ("map", "Map of the features", feature_map.section),
-    ("masking", "Invariance to masking", masking.section),
-    ("rcdm", "Images from representations (RCDM)", rcdm.section),
-    ("troubles", "Damaged images, resumes, warnings", troubles.section),
+    ("masking", "Masking", masking.section),
+    ("rcdm", "RCDM images", rcdm.section),
+    ("troubles", "Troubles", troubles.section),
 )
 _COMPARISON: tuple[tuple[str, str, Callable[[Sequence[Run]], Section]], ...] = (
     ("overview", "What ran", comparison.overview),
     ("differences", "Settings that differ", comparison.differences),
     ("curves", "Training curves", comparison.curves),
     ("evaluations", "Evaluations", comparison.evaluations),
-    ("masking", "Invariance to masking", comparison.masking),
+    ("masking", "Masking", comparison.masking),
     ("map", "Maps of the features", comparison.maps),
 )
 

@@ -89,13 +89,13 @@ def draw(chart: Chart) -> Markup:
     series = [Series(s.name, thin(s.points), s.spread) for s in chart.series if s.points]
     if not series:
         raise ValueError(f"the chart '{chart.title}' has no points")
-    x_low, x_high = _extent([x for s in series for x, _ in s.points])
+    x_low, x_high = _from_zero(*_extent([x for s in series for x, _ in s.points]))
     heights = [y for s in series for _, y in s.points] + [level.value for level in chart.levels]
     for s in series:
         heights += [y + e for (_, y), e in zip(s.points, s.spread, strict=False)]
         heights += [y - e for (_, y), e in zip(s.points, s.spread, strict=False)]
-    y_ticks = _ticks(*(chart.y_range or _extent(heights)))
-    y_low, y_high = chart.y_range or (y_ticks[0], y_ticks[-1])
+    y_low, y_high = chart.y_range or _padded(*_extent(heights))
+    y_ticks = [y for y in _ticks(y_low, y_high) if y_low <= y <= y_high]
     x_ticks = [x for x in _ticks(x_low, x_high) if x_low <= x <= x_high]
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -108,20 +108,19 @@ def draw(chart: Chart) -> Markup:
             '<svg class="plot" viewBox="0 0 {} {}" role="img" tabindex="0" aria-label="{}">'
         ).format(_WIDTH, _HEIGHT, _spoken(chart, series))
     ]
-    for tick in y_ticks:
-        if y_low <= tick <= y_high:
-            y = at(x_low, tick)[1]
-            parts.append(
-                Markup(
-                    '<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
-                    '<text x="{}" y="{}" text-anchor="end">{}</text>'
-                ).format(_LEFT, _RIGHT, _LEFT - 7, _px(y + 4), _number(tick), y=_px(y))
-            )
-    for tick in x_ticks:
+    for tick, text in zip(y_ticks, _numbers(y_ticks), strict=True):
+        y = at(x_low, tick)[1]
+        parts.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
+                '<text x="{}" y="{}" text-anchor="end">{}</text>'
+            ).format(_LEFT, _RIGHT, _LEFT - 7, _px(y + 4), text, y=_px(y))
+        )
+    for tick, text in zip(x_ticks, _numbers(x_ticks), strict=True):
         x = at(tick, y_low)[0]
         parts.append(
             Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                _px(x), _BOTTOM + 16, _number(tick)
+                _px(x), _BOTTOM + 16, text
             )
         )
     parts.append(
@@ -147,7 +146,7 @@ def draw(chart: Chart) -> Markup:
         "x_label": chart.x_label,
         "x_range": [x_low, x_high],
         "x_pixels": [_LEFT, _RIGHT],
-        "reach": (x_high - x_low) / max(len(places) - 1, 1) * 0.75,
+        "reach": (places[-1] - places[0]) / max(len(places) - 1, 1) * 0.75,
         "series": [
             {"x": [_short(x) for x, _ in s.points], "y": [_short(y) for _, y in s.points]}
             for s in series
@@ -219,10 +218,24 @@ def _ticks(low: float, high: float) -> list[float]:
     return [float(tick) for tick in MaxNLocator(5).tick_values(low, high)]
 
 
-def _number(value: float) -> str:
-    if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:g}"
+def _from_zero(low: float, high: float) -> tuple[float, float]:
+    """Begin at 0 what begins near it: epochs, shares."""
+    return (0.0 if 0 < low <= 0.2 * high else low), high
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """Leave room above and below, but not below 0 of what is never negative."""
+    room = 0.06 * (high - low)
+    return (0.0 if 0 <= low < 2 * room else low - room), high + room
+
+
+def _numbers(ticks: Sequence[float]) -> list[str]:
+    """Word the ticks of an axis, all in one way."""
+    largest = max(map(abs, ticks), default=0.0)
+    if largest and (largest < 1e-2 or largest >= 1e6):
+        exponent = math.floor(math.log10(largest))
+        return [f"{tick / 10**exponent:.3g}e{exponent}" if tick else "0" for tick in ticks]
+    return [f"{tick:g}" for tick in ticks]
 
 
 def _short(value: float) -> float:

@@ -16,7 +16,7 @@ from msn_mm.visualization.html_page import (
     joined,
     paragraph,
 )
-from msn_mm.visualization.report.chart import Chart, Series, draw, grid
+from msn_mm.visualization.report.chart import Chart, Series, grid
 from msn_mm.visualization.report.evaluations import TITLES, tables_of
 from msn_mm.visualization.report.feature_map import draw_map
 from msn_mm.visualization.report.masking import chart_of
@@ -99,7 +99,7 @@ def evaluations(runs: Sequence[Run]) -> Section:
     for number, ((tool, header), rows) in enumerate(merged.items()):
         title = TITLES[tool]
         body.append(Markup("<h3>{}</h3>\n").format(title))
-        body.append(html_table(Table(header, rows), f"{title} ({header[0]})"))
+        body.append(html_table(Table(header, rows), f"{title} ({header[0]})", is_titled=True))
         downloads.append(Download(f"{number + 1}_{tool}.csv", csv_of(header, rows)))
     return Section("evaluations", "Evaluations", joined(body), downloads)
 
@@ -119,9 +119,7 @@ def masking(runs: Sequence[Run]) -> Section:
     whole = chart_of(rows)
     series = [Series(s.name, s.points) for s in whole.series]
     chart = Chart(whole.title, series, whole.x_label, whole.y_label, (), whole.y_range, whole.dots)
-    return Section(
-        "masking", "Invariance to masking", draw(chart), [Download("masking.csv", chart.csv())]
-    )
+    return Section("masking", "Masking", grid([chart]), [Download("masking.csv", chart.csv())])
 
 
 def maps(runs: Sequence[Run]) -> Section:
@@ -155,7 +153,7 @@ def maps(runs: Sequence[Run]) -> Section:
 def _table_section(
     id: str, title: str, header: Sequence[str], rows: list[list[str]], caption: str
 ) -> Section:
-    table = html_table(Table(header, rows), caption)
+    table = html_table(Table(header, rows), caption, is_titled=True)
     return Section(id, title, table, [Download(f"{id}.csv", csv_of(header, rows))])
 
 

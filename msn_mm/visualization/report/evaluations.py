@@ -105,6 +105,11 @@ def is_published_data(results: Results) -> bool:
     settings = results.settings
     if results.tool == "robustness":
         return True  # its columns are named by their data
+    if results.tool == "transfer":
+        sets = settings.get("datasets")
+        if not isinstance(sets, Mapping) or not {"cifar10", "cifar100"}.issuperset(sets):
+            return False
+        return all(one.get("query_images") == 10_000 for one in sets.values())
     images = settings.get("images")
     counts = [*images.values()] if isinstance(images, Mapping) else [settings.get("query_images")]
     return settings.get("classes") == 1000 and 50_000 in counts
@@ -114,17 +119,17 @@ def _beside_published(results: Results, table: Table) -> list[Markup]:
     caption = f"{TITLES.get(results.tool, results.tool)} ({table.header[0]})"
     others = published_rows(_PROTOCOL.get(results.tool, results.tool), table.header)
     if not others.rows or not table.header[0].startswith(("top-1", "classifier")):
-        return [html_table(table, caption)]
+        return [html_table(table, caption, is_titled=True)]
     rows = [[f"{row[0]} (published)", *row[1:]] for row in others.rows]
     if is_published_data(results):
         both = Table(table.header, [*table.rows, *rows])
         marked = range(len(table.rows), len(both.rows))
         return [
-            html_table(both, caption, marked),
+            html_table(both, caption, marked, is_titled=True),
             paragraph(f"Published: {source()}; measured there, not here.", "note"),
         ]
     return [
-        html_table(table, caption),
+        html_table(table, caption, is_titled=True),
         details(
             f"The paper's rows, {data()}: other data than above, not to be compared",
             html_table(

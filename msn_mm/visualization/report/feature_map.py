@@ -150,8 +150,8 @@ def draw_map(run: Run) -> tuple[Markup, NDArray[np.float64]]:
         Markup(
             '<div class="map"><svg viewBox="0 0 {s} {s}" role="img" tabindex="0" aria-label="'
             'Map of {} images; arrow keys go from image to image">{}</svg>'
-            '<div class="tip" hidden><span class="thumb {}"></span><span class="words"></span></div>'
-            "{}</div>\n"
+            '<div class="tip" hidden><span class="thumb {}"></span><span class="words"></span>'
+            "</div>{}</div>\n"
         ).format(len(points), circles, run.sprite.name, embedded_json(data, "map-data"), s=_SIDE)
     )
     return Markup("<div>{}</div>\n").format(joined(parts)), points

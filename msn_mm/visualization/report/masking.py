@@ -19,7 +19,7 @@ from msn_mm.visualization.html_page import (
     joined,
     paragraph,
 )
-from msn_mm.visualization.report.chart import Chart, Level, Series, draw
+from msn_mm.visualization.report.chart import Chart, Level, Series, grid
 from msn_mm.visualization.report.run import Run
 
 _RATIOS = (0.15, 0.3, 0.5, 0.7, 0.9)
@@ -52,7 +52,7 @@ def section(run: Run) -> Section:
                 "dashed level, the cosine of different images: an encoder that maps everything to "
                 "one point is perfectly invariant."
             ),
-            draw(chart_of(rows)),
+            grid([chart_of(rows)]),
             html_table(table, "Invariance to masking"),
             paragraph(note, "note"),
             details(
@@ -63,9 +63,7 @@ def section(run: Run) -> Section:
             ),
         ]
     )
-    return Section(
-        "masking", "Invariance to masking", body, [Download("masking.csv", chart_of(rows).csv())]
-    )
+    return Section("masking", "Masking", body, [Download("masking.csv", chart_of(rows).csv())])
 
 
 def chart_of(rows: Mapping[str, Mapping[str, Any]]) -> Chart:
@@ -83,14 +81,17 @@ def chart_of(rows: Mapping[str, Mapping[str, Any]]) -> Chart:
         level = row["different_images"]
         of = f" ({name})" if len(rows) > 1 else ""
         levels.append(Level(level, f"different images{of}: {level:.2f}"))
-    lowest = min(level.value for level in levels)
+    lowest = min(
+        *(level.value for level in levels),
+        *(y - e for s in series for (_, y), e in zip(s.points, s.spread, strict=True)),
+    )
     return Chart(
         "Masked against whole",
         series,
         "share of patches hidden",
         "cosine similarity",
         levels,
-        (min(0.0, lowest - 0.05), 1.0),
+        (max(-1.0, lowest - 0.15 * (1 - lowest)), 1.0),
         dots=True,
     )
 

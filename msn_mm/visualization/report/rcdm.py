@@ -29,7 +29,7 @@ def section(run: Run) -> Section:
             f"no pictures of RCDM lie under {run.work.path}; tools/rcdm.py makes them of the "
             "checkpoint"
         )
-    return Section("rcdm", "Images from representations (RCDM)", joined(figures))
+    return Section("rcdm", "RCDM images", joined(figures))
 
 
 def _figure(path: Path) -> Markup:

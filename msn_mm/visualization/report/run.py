@@ -153,13 +153,13 @@ class Run:
         """Small pictures of the ``n`` images, in one."""
         return Sprite((self.images[int(i)] for i in self.indices), f"sprite{self.number}")
 
-    def encode(self, encoder: FrozenEncoder, progress: str, mask: Mask = Mask()) -> Rows:
+    def encode(self, encoder: FrozenEncoder, progress: str, mask: Mask | None = None) -> Rows:
         """Return the rows of the ``n`` images."""
         rows = extract(
             encoder,
             self.images,
             self.indices,
-            mask=mask,
+            mask=mask or Mask(),
             batch_size=self.options.batch_size,
             workers=self.options.workers,
             cache=self.options.cache,

@@ -22,7 +22,7 @@ _COARSE = 64
 
 
 def picture(view: Tensor) -> Image.Image:
-    """Return an image ``(C, H, W)`` uint8 as a picture; of other than 3 channels the first, grey."""
+    """Return uint8 ``(C, H, W)`` as a picture; of other than 3 channels the first, grey."""
     pixels = view.permute(1, 2, 0).numpy()
     if pixels.shape[2] != 3:
         pixels = pixels[:, :, :1].repeat(3, axis=2)

@@ -110,15 +110,26 @@ def charts_of(history: History, num_prototypes: int | None) -> tuple[list[Chart]
         levels = []
         if "prototypes_in_use" in dict(lines) and num_prototypes is not None:
             levels = [Level(num_prototypes, f"all {num_prototypes}")]
-        is_share = y_label.startswith("1:")
-        y_range = (0.0, max(1.05, *(y for s in series for _, y in s.points))) if is_share else None
+        top = 1.0 if y_label.startswith("1:") else num_prototypes if levels else None
+        y_range = None
+        if top is not None:
+            y_range = (0.0, max(1.05 * top, *(y for s in series for _, y in s.points)))
         charts.append(Chart(title, series, history.unit, y_label, levels, y_range))
     accuracies = {n: c for n, c in history.val.items() if n not in _UNINTERESTING}
     percent = {n: c for n, c in accuracies.items() if "top" in n}
     if percent:
         series = [Series(accuracy_name(name), curve) for name, curve in percent.items()]
+        lowest = min(y for s in series for _, y in s.points)
         charts.insert(
-            1, Chart("Accuracy of the frozen features", series, "epoch", "top-1 (%)", dots=True)
+            min(1, len(charts)),
+            Chart(
+                "Accuracy of the frozen features",
+                series,
+                "epoch",
+                "top-1 (%)",
+                y_range=(math.floor(lowest / 10) * 10.0, 100.0),
+                dots=True,
+            ),
         )
     others = {n: c for n, c in train.items() if n not in _UNINTERESTING}
     others |= {n: c for n, c in accuracies.items() if n not in percent}

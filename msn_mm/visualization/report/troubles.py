@@ -75,7 +75,7 @@ def section(run: Run) -> Section:
             )
         )
         downloads.append(Download("warnings.csv", csv_of(["warning", "times"], rows)))
-    return Section("troubles", "Damaged images, resumes, warnings", joined(body), downloads)
+    return Section("troubles", "Troubles", joined(body), downloads)
 
 
 def _bad_files(run: Run) -> dict[str, str]:
