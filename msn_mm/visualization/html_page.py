@@ -43,7 +43,7 @@ _TABLE = Markup(
     '<table class="sortable"><caption class="{kind}">{caption}</caption>\n'
     "<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n"
 )
-_NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"([-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?)(?: ± [\d.]+)?(?: ?%)?")
 
 
 @dataclass(frozen=True)
@@ -180,22 +180,28 @@ def html_table(
     """Return a table that is sorted by a click, or a key, on a heading.
 
     Args:
-        table: Its cells; a cell sorts by the number that it begins with, if any.
+        table: Its cells. A column of numbers (``47.1``, ``47.1 ± 0.1``) sorts by them.
         caption: What it shows.
         published: Numbers of the rows that others published; they are marked.
         is_titled: A heading above says what it shows; the caption is only spoken.
     """
     marked = set(published)
+    numbers = [
+        _is_of_numbers(row[place] for row in table.rows) for place in range(len(table.header))
+    ]
     head = joined(
-        Markup('<th scope="col" aria-sort="none"><button type="button">{}</button></th>').format(
-            name
+        Markup('<th scope="col" aria-sort="none"{}><button type="button">{}</button></th>').format(
+            _NUMBERS if place and numbers[place] else "", name
         )
-        for name in table.header
+        for place, name in enumerate(table.header)
     )
     rows = joined(
         Markup("<tr{}>{}</tr>\n").format(
             Markup(' class="published"') if number in marked else "",
-            joined(_cell(cell, is_name=place == 0) for place, cell in enumerate(row)),
+            joined(
+                _cell(cell, numbers[place]) if place else _ROW_NAME.format(cell)
+                for place, cell in enumerate(row)
+            ),
         )
         for number, row in enumerate(table.rows)
     )
@@ -203,14 +209,21 @@ def html_table(
     return _TABLE.format(caption=caption, kind=kind, head=head, rows=rows)
 
 
-def _cell(text: str, is_name: bool) -> Markup:
-    if is_name:
-        return Markup('<th scope="row">{}</th>').format(text)
-    found = _NUMBER.match(text.strip())
+_NUMBERS = Markup(' class="number"')
+_ROW_NAME = Markup('<th scope="row">{}</th>')
+
+
+def _is_of_numbers(cells: Iterable[str]) -> bool:
+    filled = [cell.strip() for cell in cells if cell.strip() not in ("", "-")]
+    return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)
+
+
+def _cell(text: str, is_number: bool) -> Markup:
+    found = _NUMBER.fullmatch(text.strip()) if is_number else None
     if found is None:
-        return Markup("<td>{}</td>").format(text)
+        return Markup("<td{}>{}</td>").format(_NUMBERS if is_number else "", text)
     return Markup('<td class="number" data-value="{}">{}</td>').format(
-        found[0].replace(",", ""), text
+        found[1].replace(",", ""), text
     )
 
 

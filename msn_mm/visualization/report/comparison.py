@@ -37,7 +37,7 @@ def overview(runs: Sequence[Run]) -> Section:
         for name in names
         if any(told[run.name].get(name) is not None for run in runs)
     ]
-    return _table_section("overview", "What ran", ["", *told], rows, "What ran")
+    return _table_section("overview", "What ran", ["fact", *told], rows, "What ran")
 
 
 def differences(runs: Sequence[Run]) -> Section:
