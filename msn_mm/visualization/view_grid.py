@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from msn_mm.visualization.shown_views import ShownView
+from msn_mm.visualization.shown_views import ShownView, painted
 from msn_mm.visualization.style import new_figure, save_png
 
 # Inches of the largest view's side, and what a picture may be wide in all.
 _SIDE, _WIDEST = 1.5, 20.0
-_HIDDEN = np.array([0.93, 0.93, 0.96], dtype=np.float32)
 
 
 def plot_views(
@@ -49,7 +48,7 @@ def plot_views(
             row[0].set_title("image\n" + f"{original.shape[1]} x {original.shape[0]}", fontsize=8)
         row[0].set_ylabel(f"epoch {epoch}", fontsize=8)
         for axis, view in zip(row[1:], views, strict=True):
-            _show(axis, _painted(view))
+            _show(axis, painted(view))
     for axis, heading in zip(axes[0][1:], _headings(epochs), strict=True):
         axis.set_title(heading, fontsize=8, loc="left")
     save_png(figure, out)
@@ -59,20 +58,6 @@ def _show(axis: Axes, pixels: np.ndarray) -> None:
     axis.imshow(
         pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels, interpolation="nearest"
     )
-
-
-def _painted(view: ShownView) -> np.ndarray:
-    """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
-    side, _, channels = view.pixels.shape
-    pixels = np.repeat(view.pixels, 3, axis=2) if channels == 1 else view.pixels.copy()
-    if view.hidden is None:
-        return pixels
-    rows, columns = view.hidden.shape
-    # What the patch size does not divide is cut off; it counts to no patch.
-    height, width = side // rows, side // columns
-    for row, column in np.argwhere(view.hidden):
-        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width] = _HIDDEN
-    return pixels
 
 
 def _headings(epochs: Sequence[Sequence[ShownView]]) -> list[str]:

@@ -10,11 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from msn_mm.errors import UserError
+from msn_mm.evaluation.attention import attention_maps
 from msn_mm.evaluation.extraction import Mask
-from msn_mm.models.backbones.masked_vit import MaskedViT
-from msn_mm.models.ops.attention_maps import cls_attention
-from msn_mm.models.ops.masking import random_keep
 from msn_mm.visualization.attention_picture import attention_picture
 from msn_mm.visualization.html_page import (
     Download,
@@ -40,19 +37,14 @@ def section(run: Run) -> Section:
     Raises:
         UserError: The encoder has no attention that could be drawn.
     """
-    trunk = run.encoder.trunk
-    if not isinstance(trunk, MaskedViT):
-        raise UserError(
-            f"{type(trunk).__name__} has no CLS token whose attention could be drawn; a MaskedViT "
-            "has (docs/swapping_a_backbone.md)"
-        )
     # Far from each other, so in data sorted by class of different classes.
     places = (
         np.linspace(0, len(run.indices) - 1, min(_IMAGES, len(run.indices))).round().astype(int)
     )
     indices = [int(run.indices[i]) for i in places]
     views = torch.stack([run.images[i] for i in indices])
-    maps = {ratio: _maps(run, trunk, views, indices, ratio) for ratio in RATIOS}
+    keys = {r: Mask(r, run.options.seed).keys(indices) for r in RATIOS}
+    maps = {r: attention_maps(run.encoder, views, r, keys[r]) for r in RATIOS}
     heads = next(iter(maps.values())).shape[1]
     cells = [Markup('<div class="head">image</div>')]
     for ratio in RATIOS:
@@ -87,7 +79,7 @@ def section(run: Run) -> Section:
     )
     data = {
         "image": [run.names[i] for i in places],
-        "grid": list(trunk.grid_of(*views.shape[-2:])),
+        "grid": list(maps[0.0].shape[2:]),
         # by ratio (n, H, N); null: hidden
         "attention": {f"{ratio:g}": np.round(found, 6) for ratio, found in maps.items()},
     }
@@ -97,22 +89,6 @@ def section(run: Run) -> Section:
         body,
         [Download("attention.json", json_of(data), "application/json")],
     )
-
-
-def _maps(
-    run: Run, trunk: MaskedViT, views: torch.Tensor, indices: list[int], ratio: float
-) -> NDArray[np.float32]:
-    """Return ``(n, H, R, K)``, NaN where a patch is hidden."""
-    rows, columns = trunk.grid_of(*views.shape[-2:])
-
-    def read(images: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        keep = None
-        if keys is not None:
-            keep = random_keep(len(images), rows * columns, ratio, keys=keys)
-        return cls_attention(trunk, images, keep)
-
-    found = run.encoder.apply(views, read, Mask(ratio, run.options.seed).keys(indices))
-    return found.unflatten(2, (rows, columns)).cpu().numpy()
 
 
 def _heads(

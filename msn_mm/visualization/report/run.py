@@ -8,21 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_weights
-from msn_mm.evaluation.data import part_images
 from msn_mm.evaluation.encoder import FrozenEncoder, build_model, encoder_of
 from msn_mm.evaluation.extraction import Mask, Rows, extract
 from msn_mm.evaluation.feature_cache import FeatureCache
-from msn_mm.evaluation.folder_images import folder_images, folder_view
-from msn_mm.evaluation.transfer_view import labelled_config
+from msn_mm.evaluation.shown_images import shown_images
 from msn_mm.visualization.report.sprite import Sprite
 from msn_mm.visualization.report.work_dir import WorkDir
 
@@ -108,7 +103,7 @@ class Run:
         Raises:
             UserError: There are none, or fewer than two.
         """
-        found = _images(self.work.cfg, self.options.images)
+        found = shown_images(self.work.cfg, self.options.images)
         if len(found) < 2:
             raise UserError(f"there are {len(found)} images to look at; give more by --images DIR")
         return found
@@ -167,16 +162,3 @@ class Run:
         )
         assert rows is not None  # one process
         return rows
-
-
-def _images(cfg: Config, folder: Path | None) -> EvaluationImages:
-    if folder is not None:
-        return folder_images(cfg, folder)
-    if labelled_config(cfg) is not None:
-        return part_images(cfg, "query")["query"]
-    loader = cfg.get("train_dataloader") or {}
-    dataset = loader.get("dataset") or {}
-    if "dataset" not in dataset:
-        raise UserError("the config names no images to look at; give a folder by --images DIR")
-    with config_mistakes():
-        return EvaluationImages(build_data(dataset["dataset"]), folder_view(cfg))
