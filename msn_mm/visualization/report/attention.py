@@ -13,7 +13,7 @@ from PIL import Image
 from msn_mm.evaluation.attention import attention_maps
 from msn_mm.evaluation.extraction import Mask
 from msn_mm.visualization.attention_picture import attention_picture
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

@@ -8,7 +8,7 @@ from functools import partial
 
 import msn_mm
 from msn_mm.errors import UserError
-from msn_mm.visualization.html_page import Markup, Section, joined, paragraph, render_page
+from msn_mm.visualization.page_parts import Markup, Section, joined, paragraph, render_page
 from msn_mm.visualization.report import (
     attention,
     comparison,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from msn_mm.visualization.curves import Curve
-from msn_mm.visualization.html_page import Markup, csv_of, embedded_json, joined
+from msn_mm.visualization.page_parts import Markup, csv_of, embedded_json, joined
 
 _WIDTH, _HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 408, 12, 214
@@ -160,7 +160,7 @@ def draw(chart: Chart) -> Markup:
         chart.y_label,
         joined(parts),
         joined(_legend(place, s.name) for place, s in enumerate(series)),
-        embedded_json(data, "chart-data"),
+        embedded_json(data),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.results import Table, to_json
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

@@ -13,7 +13,7 @@ from msn_mm.evaluation.published_rows import data, published_rows, source
 from msn_mm.evaluation.robustness.tables import summary_table
 from msn_mm.evaluation.tables import knn_tables, low_shot_tables, transfer_table
 from msn_mm.utils.results import Table, to_json
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

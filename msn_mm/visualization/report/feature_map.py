@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msn_mm.errors import UserError
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,
@@ -152,6 +152,6 @@ def draw_map(run: Run) -> tuple[Markup, NDArray[np.float64]]:
             'Map of {} images; arrow keys go from image to image">{}</svg>'
             '<div class="tip" hidden><span class="thumb {}"></span><span class="words"></span>'
             "</div>{}</div>\n"
-        ).format(len(points), circles, run.sprite.name, embedded_json(data, "map-data"), s=_SIDE)
+        ).format(len(points), circles, run.sprite.name, embedded_json(data), s=_SIDE)
     )
     return Markup("<div>{}</div>\n").format(joined(parts)), points

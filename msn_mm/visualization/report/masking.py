@@ -11,7 +11,7 @@ from msn_mm.evaluation.masking import masking_invariance
 from msn_mm.evaluation.published_rows import data, published_rows, source
 from msn_mm.evaluation.tables import masking_table
 from msn_mm.utils.results import Table
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Section,
     details,

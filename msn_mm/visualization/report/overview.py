@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from msn_mm.errors import UserError
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msn_mm.errors import UserError
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

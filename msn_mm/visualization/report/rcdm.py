@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from msn_mm.errors import UserError
-from msn_mm.visualization.html_page import Markup, Section, joined
+from msn_mm.visualization.page_parts import Markup, Section, joined
 from msn_mm.visualization.report.run import Run
 from msn_mm.visualization.report.sprite import encoded
 

@@ -9,11 +9,12 @@ import io
 import math
 from collections.abc import Iterable
 
-import numpy as np
+from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
-from msn_mm.visualization.html_page import Markup, data_uri
+from msn_mm.visualization.html_page import data_uri
+from msn_mm.visualization.pixels import as_rgb
 
 SIDE = 48
 _QUALITY = 72
@@ -22,11 +23,8 @@ _COARSE = 64
 
 
 def picture(view: Tensor) -> Image.Image:
-    """Return uint8 ``(C, H, W)`` as a picture; of other than 3 channels the first, grey."""
-    pixels = view.permute(1, 2, 0).numpy()
-    if pixels.shape[2] != 3:
-        pixels = pixels[:, :, :1].repeat(3, axis=2)
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    """Return uint8 ``(C, H, W)`` as a picture."""
+    return Image.fromarray(as_rgb(view.permute(1, 2, 0).numpy()))
 
 
 def encoded(image: Image.Image, quality: int = _QUALITY) -> str:

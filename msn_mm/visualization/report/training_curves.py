@@ -15,7 +15,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.methods.base import PretrainingMethod
 from msn_mm.registry import MODELS, SCOPE
 from msn_mm.visualization.curves import Curve, History
-from msn_mm.visualization.html_page import Download, Section, details, joined, paragraph
+from msn_mm.visualization.page_parts import Download, Section, details, joined, paragraph
 from msn_mm.visualization.report.chart import MOST_POINTS, Chart, Level, Series, grid
 from msn_mm.visualization.report.run import Run
 

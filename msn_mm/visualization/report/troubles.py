@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msn_mm.utils.results import Table
-from msn_mm.visualization.html_page import (
+from msn_mm.visualization.page_parts import (
     Download,
     Markup,
     Section,

@@ -153,7 +153,7 @@ def test_text_stands_out_from_its_ground(browser: Any, page_file: Path, scheme: 
         found = one.page.evaluate(
             """() => {
               const style = getComputedStyle(document.documentElement);
-              const names = ["--page", "--card", "--text", "--muted", "--accent", "--warn",
+              const names = ["--page", "--panel", "--text", "--faint", "--accent", "--warn",
                 ...Array.from({ length: 10 }, (_, i) => `--s${i}`)];
               return Object.fromEntries(names.map((n) => [n, style.getPropertyValue(n).trim()]));
             }"""
@@ -161,8 +161,8 @@ def test_text_stands_out_from_its_ground(browser: Any, page_file: Path, scheme: 
         ground = one.page.evaluate("getComputedStyle(document.body).backgroundColor")
         one.check()
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
-    for name in ("--text", "--muted", "--accent", "--warn"):  # WCAG 2.1, 1.4.3
-        assert min(contrast(found[name], found[k]) for k in ("--page", "--card")) >= 4.5, name
+    for name in ("--text", "--faint", "--accent", "--warn"):  # WCAG 2.1, 1.4.3
+        assert min(contrast(found[name], found[k]) for k in ("--page", "--panel")) >= 4.5, name
     for number in range(10):  # 1.4.11, lines of a chart
         assert contrast(found[f"--s{number}"], found["--page"]) >= 3.0, number
 

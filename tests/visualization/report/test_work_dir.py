@@ -15,7 +15,7 @@ from msn_mm.evaluation.published_rows import published_rows
 from msn_mm.evaluation.tables import heading
 from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.registry import MODELS
-from msn_mm.visualization.html_page import csv_of, html_table
+from msn_mm.visualization.page_parts import csv_of, html_table
 from msn_mm.visualization.report import prototypes
 from msn_mm.visualization.report.chart import thin
 from msn_mm.visualization.report.evaluations import is_published_data, tables_of

@@ -33,7 +33,7 @@ function compare(a, b, ascending) {
 
 // Charts: a pointer, a finger or the arrow keys read the values at one place.
 for (const figure of document.querySelectorAll("figure.chart")) {
-  const data = JSON.parse(figure.querySelector("script.chart-data").textContent);
+  const data = JSON.parse(figure.querySelector("script").textContent);
   const svg = figure.querySelector("svg.plot");
   const cursor = svg.querySelector(".cursor");
   const at = figure.querySelector(".at");
@@ -99,7 +99,7 @@ function short(value) {
 
 // Maps of features: a pointer, a finger or the arrow keys show the image behind a point.
 for (const map of document.querySelectorAll(".map")) {
-  const data = JSON.parse(map.querySelector("script.map-data").textContent);
+  const data = JSON.parse(map.querySelector("script").textContent);
   const svg = map.querySelector("svg");
   const tip = map.querySelector(".tip");
   const thumb = tip.querySelector(".thumb");
