@@ -7,7 +7,7 @@ add 1 to 4 MB to every page, show nothing without a script and print badly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +18,8 @@ from msn_mm.visualization.page_parts import Markup, csv_of, embedded_json, joine
 _WIDTH, _HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 408, 12, 214
 COLOURS = 10
+At = Callable[[float, float], tuple[float, float]]
+"""From values to the place of a point in the drawing."""
 # More points than pixels show nothing more.
 MOST_POINTS = 500
 
@@ -57,6 +59,7 @@ class Chart:
         levels: Levels to compare with.
         y_range: Fixed range of y; default: that of the data.
         dots: Mark the points.
+        dashes: Give neighbours other patterns too: lines of two trainings may hide each other.
     """
 
     title: str
@@ -66,6 +69,7 @@ class Chart:
     levels: Sequence[Level] = ()
     y_range: tuple[float, float] | None = None
     dots: bool = False
+    dashes: bool = False
 
     def csv(self) -> str:
         """Return the points that are drawn: series, x, y."""
@@ -129,7 +133,7 @@ def draw(chart: Chart) -> Markup:
             '<text x="{}" y="{}" text-anchor="middle">{}</text>'
         ).format(_LEFT, _RIGHT, (_LEFT + _RIGHT) / 2, _BOTTOM + 33, chart.x_label, y=_BOTTOM)
     )
-    parts += [_line(place, s, at, chart.dots) for place, s in enumerate(series)]
+    parts += [_line(place, s, at, chart) for place, s in enumerate(series)]
     for level in chart.levels:
         y = at(x_low, level.value)[1]
         parts.append(
@@ -159,7 +163,7 @@ def draw(chart: Chart) -> Markup:
         chart.title,
         chart.y_label,
         joined(parts),
-        joined(_legend(place, s.name) for place, s in enumerate(series)),
+        joined(_legend(_look(place, chart.dashes), s.name) for place, s in enumerate(series)),
         embedded_json(data),
     )
 
@@ -169,9 +173,8 @@ def grid(charts: Sequence[Chart]) -> Markup:
     return Markup('<div class="charts">{}</div>\n').format(joined(map(draw, charts)))
 
 
-def _line(place: int, series: Series, at: object, dots: bool) -> Markup:
-    assert callable(at)
-    look = _look(place)
+def _line(place: int, series: Series, at: At, chart: Chart) -> Markup:
+    look = _look(place, chart.dashes)
     parts = []
     if series.spread:
         pairs = list(zip(series.points, series.spread, strict=False))
@@ -181,7 +184,7 @@ def _line(place: int, series: Series, at: object, dots: bool) -> Markup:
         parts.append(Markup('<path class="band {}" d="M{}Z"/>').format(look, _path(outline)))
     points = [at(x, y) for x, y in series.points]
     parts.append(Markup('<path class="line {}" d="M{}"/>').format(look, _path(points)))
-    if dots or len(points) == 1:
+    if chart.dots or len(points) == 1:
         parts += [
             Markup('<circle class="dot {}" cx="{}" cy="{}" r="3.4"/>').format(look, _px(x), _px(y))
             for x, y in points
@@ -189,16 +192,16 @@ def _line(place: int, series: Series, at: object, dots: bool) -> Markup:
     return joined(parts)
 
 
-def _legend(place: int, name: str) -> Markup:
+def _legend(look: str, name: str) -> Markup:
     return Markup(
         '<li class="{look}"><svg viewBox="0 0 26 10" aria-hidden="true">'
         '<path class="line {look}" d="M0 5H26"/></svg><span>{}</span><output></output></li>'
-    ).format(name, look=_look(place))
+    ).format(name, look=look)
 
 
-def _look(place: int) -> str:
-    """After the colours the line's pattern tells series apart."""
-    dash = place // COLOURS % 3
+def _look(place: int, dashes: bool) -> str:
+    """Colour and pattern of a line; after the colours the pattern alone tells series apart."""
+    dash = (place if dashes else place // COLOURS) % 3
     return f"s{place % COLOURS}" + (f" d{dash}" if dash else "")
 
 

@@ -118,7 +118,15 @@ def masking(runs: Sequence[Run]) -> Section:
         raise UserError("no curve was measured: python tools/masking.py CONFIG CHECKPOINT")
     whole = chart_of(rows)
     series = [Series(s.name, s.points) for s in whole.series]
-    chart = Chart(whole.title, series, whole.x_label, whole.y_label, (), whole.y_range, whole.dots)
+    chart = Chart(
+        whole.title,
+        series,
+        whole.x_label,
+        whole.y_label,
+        y_range=whole.y_range,
+        dots=True,
+        dashes=True,
+    )
     return Section("masking", "Masking", grid([chart]), [Download("masking.csv", chart.csv())])
 
 

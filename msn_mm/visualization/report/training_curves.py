@@ -185,5 +185,5 @@ def overlaid(histories: dict[str, History]) -> Sequence[Chart]:
             continue
         unit = next(iter(histories.values())).unit
         series = [Series(run, curve) for run, curve in curves.items()]
-        charts.append(Chart(title, series, unit, y_label, dots="top" in name))
+        charts.append(Chart(title, series, unit, y_label, dots="top" in name, dashes=True))
     return charts

@@ -185,6 +185,8 @@ def test_a_phone_does_not_scroll_sideways(browser: Any, page_file: Path) -> None
         for summary in one.page.locator("summary").all():
             summary.tap()
         assert one.page.evaluate("document.documentElement.scrollWidth") <= 390
+        picture = one.page.locator("#attention .maps img").first.bounding_box()
+        assert picture["width"] == pytest.approx(picture["height"], abs=1)
         dot = one.page.locator("#map circle").nth(3)
         dot.scroll_into_view_if_needed()
         dot.tap(force=True)
