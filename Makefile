@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo-demo test test-slow test-faults lint clean
+.PHONY: help setup demo zoo-demo test test-slow test-faults lint docs clean
 
 VENV := $(or $(VIRTUAL_ENV),.venv)
 PYTHON := $(VENV)/bin/python
@@ -18,6 +18,7 @@ help:
 	@echo "make test-slow  the test suite and the longer checks"
 	@echo "make test-faults  kill trainings at random moments and resume them (about 3 minutes)"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the guides and the API reference as a site, build/docs/index.html"
 	@echo "make clean      remove .venv and caches (work_dirs stays)"
 
 setup: $(STAMP)
@@ -41,6 +42,10 @@ lint: $(STAMP)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+
+docs: $(STAMP)
+	$(PYTHON) -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "look: build/docs/index.html"
 
 clean:
 	rm -rf .venv build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache
