@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from msn_mm.engine.hooks.pictures_hook import PicturesHook
 from msn_mm.engine.launch import build_runner
+from msn_mm.engine.random_state import random_state
 from msn_mm.evaluation.encoder import encoder_of
 from msn_mm.visualization.shown_views import ViewSource, painted
 from msn_mm.visualization.view_sheet import sheet
@@ -45,6 +46,14 @@ def pictured(**options: Any) -> Config:
     )
 
 
+class Shown(NamedTuple):
+    """A training with pictures, the images of its first batch, its generators at the end."""
+
+    runner: Runner
+    indices: list[int]
+    generators: dict[str, Any]
+
+
 class FirstBatch(Hook):
     def __init__(self) -> None:
         self.indices: list[int] = []
@@ -64,18 +73,17 @@ def pixels(event: Any) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runner, list[int]]:
-    """A training with pictures, and the images of its first batch."""
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     place = tmp_path_factory.mktemp("shown")
     runner = build_runner(pictured(**EACH_EPOCH), work_dir=place, deterministic=True)
     seen = FirstBatch()
     runner.register_hook(seen)
     runner.train()
-    return runner, seen.indices
+    return Shown(runner, seen.indices, random_state())
 
 
-def test_tensorboard_shows_views_attention_and_features(shown: tuple[Runner, list[int]]) -> None:
-    runner, indices = shown
+def test_tensorboard_shows_views_attention_and_features(shown: Shown) -> None:
+    runner, indices, _ = shown
     place = Path(runner.work_dir)
     found = events(place)
     assert set(found.Tags()["images"]) == {"views", "attention"}
@@ -105,24 +113,21 @@ def test_tensorboard_shows_views_attention_and_features(shown: tuple[Runner, lis
         assert sprite.size == (8 * 32, 8 * 32)
 
 
-def test_pictures_change_nothing_in_a_training(
-    shown: tuple[Runner, list[int]], tmp_path: Path
-) -> None:
+def test_pictures_change_nothing_in_a_training(shown: Shown, tmp_path: Path) -> None:
     plain = pictured()
     plain.custom_hooks = [h for h in plain.custom_hooks if h.type != "PicturesHook"]
     bare = run(plain, tmp_path, deterministic=True)
-    assert_same(weights(shown[0]), weights(bare))
-    losses = [one.message_hub.get_scalar("train/loss").data[0] for one in (shown[0], bare)]
+    assert_same(random_state(), shown.generators)
+    assert_same(weights(shown.runner), weights(bare))
+    losses = [one.message_hub.get_scalar("train/loss").data[0] for one in (shown.runner, bare)]
     assert np.array_equal(*losses) and len(losses[0]) == 8
 
 
-def test_a_resumed_training_is_the_same_with_pictures(
-    shown: tuple[Runner, list[int]], tmp_path: Path
-) -> None:
-    first = Path(shown[0].work_dir, "epoch_1.pth")
+def test_a_resumed_training_is_the_same_with_pictures(shown: Shown, tmp_path: Path) -> None:
+    first = Path(shown.runner.work_dir, "epoch_1.pth")
     (tmp_path / first.name).write_bytes(first.read_bytes())
     resumed = run(pictured(**EACH_EPOCH), tmp_path, resume=True, deterministic=True)
-    assert_same(weights(resumed), weights(shown[0]))
+    assert_same(weights(resumed), weights(shown.runner))
     (views,) = events(tmp_path).Images("views")
     assert views.step == 5  # of this process's first batch
 
