@@ -9,15 +9,9 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_out, run_tool
-from msn_mm.utils.early_checks import check_paths
+from msn_mm.utils.early_checks import check_paths, check_training_directory
 from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import (
-    CACHE_DIRECTORY,
-    add_seed,
-    default_workers,
-    not_negative,
-    positive,
-)
+from msn_mm.utils.protocol_options import add_batches, add_cache, add_seed, positive
 
 # Beyond this the page would outgrow what a mail takes.
 MOST_IMAGES = 5000
@@ -65,24 +59,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         help="how features are laid out (default: UMAP where it is installed, else PCA)",
     )
     add_seed(parser, "the masks and the map")
-    parser.add_argument("--batch-size", type=positive, default=64, metavar="B", help="default: 64")
-    parser.add_argument(
-        "--workers",
-        type=not_negative,
-        default=default_workers(),
-        metavar="W",
-        help="data workers (default: %(default)s)",
-    )
-    cache = parser.add_mutually_exclusive_group()
-    cache.add_argument(
-        "--cache",
-        default=CACHE_DIRECTORY,
-        metavar="DIR",
-        help="where features are kept for the next tool (default: %(default)s)",
-    )
-    cache.add_argument(
-        "--no-cache", dest="cache", action="store_const", const=None, help="keep no features"
-    )
+    add_batches(parser)
+    add_cache(parser)
     add_out(parser, "WORK_DIR/report, of several work_dirs/report")
     args = parser.parse_args(argv)
     if not 2 <= args.max_images <= MOST_IMAGES:
@@ -103,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     check_paths(None, args.checkpoint, args.out, ("--images", args.images))
     for path in args.work_dirs:
-        if not user_path(path, "WORK_DIR").is_dir():
-            what = "is a file" if Path(path).exists() else "does not exist"
-            raise UserError(f"work dir {path} {what}; give the directory that a training wrote")
+        check_training_directory(path)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_cache import FeatureCache
     from msn_mm.utils.progress import Progress
@@ -121,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
         batch_size=args.batch_size,
         workers=args.workers,
+        amp=args.amp,
         cache=None if args.cache is None else FeatureCache(args.cache),
         layout=args.map,
     )

@@ -139,6 +139,11 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
         "--norm", action="store_true", help="after the final norm (default: before it, as released)"
     )
     add_computing(group)
+    add_cache(group)
+
+
+def add_cache(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--cache`` and ``--no-cache``."""
     cache = group.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache",

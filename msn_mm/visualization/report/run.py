@@ -32,6 +32,7 @@ class Options:
         seed: Of the masks and the map.
         batch_size: Images of a batch.
         workers: Data workers.
+        amp: Compute in bfloat16 where that is safe.
         cache: Where features are kept.
         layout: ``umap``, ``pca``, or ``auto``: UMAP where it is installed.
     """
@@ -41,6 +42,7 @@ class Options:
     seed: int = 0
     batch_size: int = 64
     workers: int = 0
+    amp: bool = False
     cache: FeatureCache | None = None
     layout: str = "auto"
 
@@ -94,7 +96,8 @@ class Run:
     @cached_property
     def encoder(self) -> FrozenEncoder:
         """The representation that every protocol evaluates."""
-        return encoder_of(self.model, data_preprocessor=self.work.cfg.get("data_preprocessor"))
+        told = self.work.cfg.get("data_preprocessor")
+        return encoder_of(self.model, amp=self.options.amp, data_preprocessor=told)
 
     @cached_property
     def images(self) -> EvaluationImages:
@@ -141,7 +144,9 @@ class Run:
     @cached_property
     def projections(self) -> Rows:
         """``(n, P)`` projections of the target network, of a method with prototypes."""
-        return self.encode(encoder_of(_Projection(self.model)), f"{self.name}: projections")
+        return self.encode(
+            encoder_of(_Projection(self.model), amp=self.options.amp), f"{self.name}: projections"
+        )
 
     @cached_property
     def sprite(self) -> Sprite:

@@ -17,6 +17,7 @@ from msn_mm.engine.checkpointing import newest_whole
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import training_checkpoints
+from msn_mm.utils.early_checks import check_training_directory
 from msn_mm.visualization.curves import History, find_scalars, read_history
 
 TOOL = "report"
@@ -227,9 +228,7 @@ def check_work_dir(path: Path) -> None:
     Raises:
         UserError: Naming what it is instead.
     """
-    if not path.is_dir():
-        what = "is a file" if path.exists() else "does not exist"
-        raise UserError(f"work dir {path} {what}; give the directory that a training wrote")
+    check_training_directory(path)
     if find_scalars(path) or training_checkpoints(path):
         return
     own = _read_results(path / "results.json")
