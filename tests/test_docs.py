@@ -31,6 +31,7 @@ from msn_mm.registry import MODELS
 from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
 from msn_mm.utils.protocol_options import NO_CHECKPOINT
+from tests.deep_files import write_sensor
 from tests.packed import write_arrow, write_parquet, write_tars
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -325,11 +326,11 @@ class Workplace:
         assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
 
     def _command(self, command: str, argv: list[str]) -> None:
-        if command == "fit":
+        if command in ("fit", "label-suggest"):
             checkpoint = argv[argv.index("--checkpoint") + 1]
             if checkpoint.endswith(".pth"):
                 self.stand_in(checkpoint)
-        workers = [] if command == "export" else ["--workers", "0"]
+        workers = [] if command in ("export", "image-stats") else ["--workers", "0"]
         assert msn_mm_command([command, *argv, *workers]) == 0
 
     def _tiny(self, config: str, train: bool = True) -> list[str]:
@@ -346,7 +347,8 @@ class Workplace:
             "train_dataloader.dataset.transform.views.focal.num=1",
         ]
         if cfg.train_dataloader.dataset.dataset.type == "ImageFolder":
-            small.append("data_root=data/my_images")
+            own = str(cfg.get("data_root"))
+            small.append(f"data_root={own if Path(own).is_dir() else 'data/my_images'}")
         if cfg.get("val_dataloader"):
             small += ["val_dataloader.num_workers=0", "val_evaluator.splits=2"]
         return [*IMAGE_CONFIG, *(small if train else [])]
@@ -384,6 +386,7 @@ def _write_images(root: Path) -> None:
         for k in range(count):
             photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
             photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
+    write_sensor(root / "data/my_scans", 8)
     names = sorted(path.name for path in (root / "data/my_images/2023").iterdir())
     labelled = [f"2023/{name},cat" for name in names] + ["deep/er/0.jpg,dog", "deep/er/1.PNG,dog"]
     (root / "data/my_labels.csv").write_text("\n".join(["path,label", *labelled]))

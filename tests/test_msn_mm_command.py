@@ -355,6 +355,16 @@ CASES = {
     "predict classifier.pth gone": "IMAGES_DIR: data folder gone does not exist",
     "predict classifier.pth asked --out x.txt": r"must be .* ends in \.csv or \.parquet",
     "predict classifier.pth asked --unknown-rate 1": "--unknown-rate",
+    "label-suggest gone --checkpoint run": "IMAGES_DIR: data folder gone does not exist",
+    "label-suggest asked --checkpoint gone.pth": r"no such checkpoint: 'gone\.pth'",
+    "label-suggest asked --checkpoint run --number 0": "--number",
+    "label-suggest asked --checkpoint run --method best": "invalid choice: 'best'",
+    "label-suggest asked --checkpoint run --labels gone.csv": r"no such labels: 'gone\.csv'",
+    "label-suggest asked --checkpoint run --labels tiny.py": "must begin with the line 'path,lab",
+    "label-suggest asked --checkpoint run --out tiny.py": "cannot write to --out .* is a file",
+    "image-stats gone": "IMAGES_DIR: data folder gone does not exist",
+    "image-stats asked --sample 0": "--sample",
+    "image-stats asked --out x.csv": r"must be a file that ends in \.json",
     "export classifier.pth --to torch": "invalid choice: 'torch'",
     "export labels.csv --to onnx": r"'labels\.csv' is not a whole checkpoint",
     "export classifier.pth --to onnx --out x": r"must be a file that ends in \.onnx",
@@ -392,7 +402,7 @@ def test_the_console_script_is_the_module() -> None:
     name, _, target = script.partition(" = ")
     module, _, function = target.partition(":")
     assert name == "msn-mm" and callable(getattr(importlib.import_module(module), function))
-    assert list(find_commands()) == ["export", "fit", "predict"]
+    assert list(find_commands()) == ["export", "fit", "image-stats", "label-suggest", "predict"]
     for command in find_commands().values():
         assert command.HELP and command.__doc__
 

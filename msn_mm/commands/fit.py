@@ -7,21 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from msn_mm.errors import UserError
 from msn_mm.few_labels.labels import check_labels, read_labels
-from msn_mm.utils.checkpoint_files import check_checkpoint, training_checkpoints
-from msn_mm.utils.checkpoint_options import AUTO, add_reading_options
-from msn_mm.utils.cli import add_cfg_options
-from msn_mm.utils.early_checks import check_config, check_output_file
-from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import (
-    CROSS_VALIDATION,
-    NO_CHECKPOINT,
-    add_batches,
-    add_seed,
-    checkpoint_of,
-    lambd_or_cv,
+from msn_mm.utils.early_checks import check_output_file
+from msn_mm.utils.encoder_options import (
+    add_encoder,
+    add_encoder_details,
+    check_encoder,
+    read_encoder_of,
 )
+from msn_mm.utils.protocol_options import CROSS_VALIDATION, add_batches, add_seed, lambd_or_cv
 
 HELP = "learn a classifier from a few labelled images, and say what it is worth"
 SUFFIX = ".pth"
@@ -34,16 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABELS",
         help="a CSV with the columns path,label, or a folder with one folder a class",
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="PLACE",
-        help="the encoder's weights: a file or address of any known format, or the directory of a "
-        f"training (its newest checkpoint); {NO_CHECKPOINT}: those that --config builds",
-    )
-    parser.add_argument(
-        "--config", help="the encoder's config, where a checkpoint does not say how it is built"
-    )
+    add_encoder(parser)
     parser.add_argument(
         "--images", metavar="DIR", help="where paths of the CSV begin (default: where the CSV is)"
     )
@@ -62,19 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_seed(parser, "the parts that are held out")
     add_batches(parser.add_argument_group("computing"))
-    add_reading_options(parser)
-    add_cfg_options(parser)
+    add_encoder_details(parser)
 
 
 def run(args: Any) -> int:
     """Fit, estimate, write, and tell."""
-    checkpoint = checkpoint_of(args.checkpoint)
-    _check(args, checkpoint)
+    check_labels(args.labels, args.images)
+    checkpoint = check_encoder(args)
+    check_output_file(args.out, (SUFFIX,))
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     import dataclasses
 
-    from msn_mm.engine.launch import load_config
-    from msn_mm.few_labels.encoder import read_encoder
     from msn_mm.few_labels.fitting import fit, settings
     from msn_mm.few_labels.predictor_file import save_content
     from msn_mm.few_labels.report import fit_report
@@ -82,8 +65,7 @@ def run(args: Any) -> int:
 
     started = time.perf_counter()
     labels = read_labels(args.labels, args.images)
-    config = None if args.config is None else load_config(args.config, args.cfg_options)
-    source = read_encoder(checkpoint, config, args.format, dict(args.arch))
+    source = read_encoder_of(args, checkpoint)
     for note in [*labels.notes, *source.notes]:
         print(f"note: {note}")
     view = source.view.settings()
@@ -113,20 +95,3 @@ def run(args: Any) -> int:
     print(fit_report(fitted))
     print(f"\nclassifier: {out}\nresults: {results}")
     return 0
-
-
-def _check(args: Any, checkpoint: str | None) -> None:
-    check_labels(args.labels, args.images)
-    if args.config is not None:
-        check_config(args.config)
-        if args.format != AUTO or args.arch:
-            raise UserError("--from and --arch read a checkpoint without a config; leave --config")
-    elif args.cfg_options:
-        raise UserError("--cfg-options change a config; give --config too")
-    if checkpoint is None and args.config is None:
-        raise UserError(f"--checkpoint {NO_CHECKPOINT} takes the config's weights: give --config")
-    if checkpoint is not None:
-        place = user_path(checkpoint, "--checkpoint")
-        if not (place.is_dir() and training_checkpoints(place)):
-            check_checkpoint(checkpoint)
-    check_output_file(args.out, (SUFFIX,))

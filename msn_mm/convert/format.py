@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 from torch import Tensor
 
 from msn_mm.convert.architecture import Architecture
+from msn_mm.datasets.pixel_window import Window
 from msn_mm.errors import UserError
 
 FORMATS = Registry("checkpoint format", locations=["msn_mm.convert.formats"])
@@ -74,6 +75,8 @@ class Converted:
         missing: Names that the format usually has and this file lacks.
         mean: Per-channel mean that the images are normalised by, on [0, 1].
         std: Per-channel standard deviation, likewise.
+        window: The range of an image's values that becomes [0, 1], in its file's
+            units; ``None`` for all that 8 or 16 bits hold.
     """
 
     format: str
@@ -88,6 +91,7 @@ class Converted:
     missing: list[str] = field(default_factory=list)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    window: Window | None = None
 
 
 class Format:

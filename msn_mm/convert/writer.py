@@ -41,10 +41,12 @@ class Writer:
     Attributes:
         name: What users call it (``--to``).
         suffix: How its files end; empty for a directory.
+        holds_window: Whether a file tells the range of pixel values that a model was shown.
     """
 
     name: ClassVar[str]
     suffix: ClassVar[str]
+    holds_window: ClassVar[bool] = False
 
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write a checkpoint, whole or not at all.
@@ -86,10 +88,16 @@ def write(converted: Converted, destination: str | Path, to: str) -> Written:
     if not suffix and path.is_file():
         raise UserError(f"'{destination}' is a file; '{to}' is written to a directory")
     try:
-        return known[to].write(converted, path)
+        written = known[to].write(converted, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"'{destination}' cannot be written: {reason}") from error
+    if converted.window is not None and not known[to].holds_window:
+        written.notes.append(
+            "the file has no place for the window of pixel values: map "
+            f"{[list(pair) for pair in converted.window]} to 0-255 before anything else"
+        )
+    return written
 
 
 def plain_vit(converted: Converted, target: str) -> ViTArchitecture:

@@ -16,10 +16,11 @@ import torch
 from PIL import Image, ImageFile
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from msn_mm.datasets.pixel_window import Window, to_bytes
 from msn_mm.errors import UserError
 
 # Pillow's modes of one channel with more than 8 bits.
-_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 _FULL_16_BIT = 65535
 
 # What is tried on a file, whatever its name says. Nothing here starts another
@@ -29,6 +30,11 @@ _FORMATS = (
     *("PPM", "TGA", "JPEG2000", "AVIF", "ICO", "PCX", "SGI"),
 )
 _EXIF_ORIENTATION = 0x0112
+TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ODD_TIFF = (
+    "a TIFF that is damaged or has other than 1 or 3 channels; msn-mm image-stats tells how "
+    "such are read"
+)
 
 FULL_PIXELS = 2**25
 """Images of more pixels are read at a half, a third ... of their sides."""
@@ -93,33 +99,33 @@ def read_image(path: str | Path, channels: int = 3, content: bytes | None = None
     # (SyntaxError, struct.error, IndexError, ...): none of it is our bug. Their
     # warnings name no file, and one of them is about sizes that are judged here.
     try:
-        # Opening a pipe would wait for its writer.
-        if content is None and not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("not a regular file")
+        if content is None:
+            check_regular(path)
         file = path if content is None else io.BytesIO(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=_formats()) as image:
+            with Image.open(file, formats=formats()) as image:
                 pixels = _plain_jpeg(image, channels)
                 if pixels is not None:
-                    return _turned(pixels, _orientation(image))
+                    return _turned(pixels, orientation(image))
                 _shrink_in_decoder(image)
                 image.load()  # some formats tell, or already honour, the orientation only now
-                turn = _orientation(image)
+                turn = orientation(image)
                 small = _reduce(image)
-                small = _to_mode(small, "RGB" if channels == 3 else "L")
+                small = to_mode(small, "RGB" if channels == 3 else "L")
                 return to_array(small if turn is None else small.transpose(turn))
     except Exception as error:
-        raise UnreadableImageError(str(path), _reason(error, path, content)) from error
+        raise UnreadableImageError(str(path), reason(error, path, content)) from error
 
 
-def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
+def as_pixels(results: dict[str, Any], channels: int, window: Window | None = None) -> np.ndarray:
     """Return the pixels of a data sample that holds ``img``, ``img_packed`` or ``img_path``.
 
     Args:
         results: ``img``: uint8 (H, W, C) or (H, W), RGB; or ``img_packed``: a
             :class:`~msn_mm.datasets.packed_images.PackedImage`; or ``img_path``: a file.
         channels: Channels that are wanted; grey becomes RGB and RGB grey.
+        window: The range of a file's values, or of a uint16 array's, that becomes 0 to 255.
 
     Returns:
         uint8 (H, W, channels), contiguous and writable.
@@ -129,13 +135,19 @@ def as_pixels(results: dict[str, Any], channels: int) -> np.ndarray:
         UserError: If the array is no uint8 image of a usable number of channels.
     """
     if results.get("img") is None:
-        if channels not in (1, 3):
-            raise UserError(f"an image file has 1 or 3 channels, not {channels}")
         packed = results.get("img_packed")
+        if window is not None or channels not in (1, 3):
+            from msn_mm.datasets.deep_images import read_pixels
+
+            if packed is None:
+                return read_pixels(results["img_path"], channels, window)
+            return read_pixels(packed.name, channels, window, packed.read())
         if packed is None:
             return read_image(results["img_path"], channels)
         return read_image(packed.name, channels, packed.read())
     pixels = np.asarray(results["img"])
+    if window is not None and pixels.dtype in (np.uint8, np.uint16):
+        pixels = to_bytes(pixels[..., None] if pixels.ndim == 2 else pixels, window)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3 or pixels.dtype != np.uint8:
         raise UserError(
@@ -161,7 +173,8 @@ def to_array(image: Image.Image) -> np.ndarray:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
+    """Return what is tried on a file, whatever its name says."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)  # builds of Pillow differ
 
@@ -212,10 +225,21 @@ def _shrink_in_decoder(image: Image.Image) -> None:
         # A progressive one is kept whole in memory, as coefficients, at any scale.
         if not image.info.get("progressive"):
             width, height = image.size
+    check_size(width, height)
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise ``ValueError`` for more pixels than are decoded."""
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{width} x {height} pixels are more than the {MAX_PIXELS / 1e6:.0f} million allowed"
         )
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise ``ValueError`` for what is no file: opening a pipe would wait for its writer."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
 
 
 def _reduce(image: Image.Image) -> Image.Image:
@@ -231,15 +255,22 @@ def _reduce(image: Image.Image) -> Image.Image:
     return image.reduce(factor)
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
+def first_bytes(path: str | Path) -> bytes:
+    """Return the 4 bytes that tell a file's kind."""
+    with Path(path).open("rb") as file:
+        return file.read(4)
+
+
+def orientation(image: Image.Image) -> Image.Transpose | None:
+    """Return how EXIF wants an image turned."""
     try:
         number = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # damaged side information says nothing about the pixels
         return None
-    return _TURNS.get(number) if isinstance(number, int) else None
+    return TURNS.get(number) if isinstance(number, int) else None
 
 
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -250,10 +281,11 @@ _TURNS = {
 }
 
 
-def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+def to_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Bring an image to mode L or RGB, 16 bits to 8."""
     if image.mode == mode:
         return image
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         # Pillow would clip 16 bits to 255, which leaves white.
         values = np.asarray(image)
         if image.mode != "I" or values.max(initial=0) > 255:
@@ -266,11 +298,15 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _reason(error: Exception, path: str | Path, content: bytes | None) -> str:
+def reason(error: Exception, path: str | Path, content: bytes | None) -> str:
+    """Say in a few words why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, Image.UnidentifiedImageError):
         size = Path(path).stat().st_size if content is None else len(content)
-        return "empty file" if size == 0 else "not an image"
+        if size == 0:
+            return "empty file"
+        head = content[:4] if content is not None else first_bytes(path)
+        return _ODD_TIFF if head in TIFF_BEGINS else "not an image"
     # One line: some decoders put several into their message.
     return " ".join(str(error).split()) or type(error).__name__

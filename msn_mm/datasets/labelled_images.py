@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as V
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.evaluation_images import EvaluationImages, Transform
 from msn_mm.datasets.labels import no_labels
+from msn_mm.datasets.pixel_window import MAX_CHANNELS, as_window, window_setting
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, TRANSFORMS
 
@@ -103,9 +104,10 @@ class EvalCrop:
         crop: Side of the central square; ``None`` cuts nothing.
         resize_mode: ``short``: the short side becomes ``resize`` (low-shot);
             ``square``: both sides do (transfer, Appendix C.5).
-        channels: 3 for RGB, 1 for grey.
+        channels: C; 3 for RGB, 1 for grey; any other number is the files' own.
         interpolation: ``bilinear`` (torchvision's default, with which the
             published low-shot numbers were measured) or ``bicubic``.
+        window: As :class:`~msn_mm.datasets.MultiCrop`, whose views the model has seen.
 
     Raises:
         ValueError: If a number is impossible or a name unknown.
@@ -118,6 +120,7 @@ class EvalCrop:
         resize_mode: str = "short",
         channels: int = 3,
         interpolation: str = "bilinear",
+        window: Any = None,
     ) -> None:
         if resize_mode not in ("short", "square"):
             raise ValueError(f"EvalCrop: resize_mode must be short or square, got '{resize_mode}'")
@@ -125,8 +128,8 @@ class EvalCrop:
             raise ValueError(
                 f"EvalCrop: interpolation must be bicubic or bilinear, got '{interpolation}'"
             )
-        if channels not in (1, 3):
-            raise ValueError(f"EvalCrop: channels must be 1 or 3, got {channels}")
+        if not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+            raise ValueError(f"EvalCrop: channels must be 1 to {MAX_CHANNELS}, got {channels}")
         if any(side is not None and side < 1 for side in (resize, crop)):
             raise ValueError(f"EvalCrop: sides must be positive, got {resize} and {crop}")
         if resize is not None and crop is not None and crop > resize:
@@ -136,6 +139,7 @@ class EvalCrop:
         if resize is not None:
             self.size = [resize] if resize_mode == "short" else [resize, resize]
         self.channels = channels
+        self.window = as_window(window, channels)
         self.interpolation = InterpolationMode(interpolation)
 
     def settings(self) -> dict[str, Any]:
@@ -146,6 +150,7 @@ class EvalCrop:
             "resize_mode": self.resize_mode,
             "channels": self.channels,
             "interpolation": self.interpolation.value,
+            **window_setting(self.window),
         }
 
     def __call__(self, results: dict[str, Any]) -> torch.Tensor:
@@ -158,8 +163,15 @@ class EvalCrop:
             UnreadableImageError: If the image cannot be decoded.
             UserError: If the image is smaller than the cut.
         """
-        pixels = as_pixels(results, self.channels)
-        image = Image.fromarray(pixels if self.channels == 3 else pixels[..., 0])
+        pixels = as_pixels(results, self.channels, self.window)
+        if self.channels == 3:
+            seen = to_array(self._seen(Image.fromarray(pixels)))
+        else:  # Pillow resamples the channels of an image one by one in any case
+            bands = [Image.fromarray(pixels[..., band]) for band in range(self.channels)]
+            seen = np.concatenate([to_array(self._seen(band)) for band in bands], axis=2)
+        return torch.from_numpy(np.ascontiguousarray(seen.transpose(2, 0, 1)))
+
+    def _seen(self, image: Image.Image) -> Image.Image:
         if self.size is not None:
             if self.resize_mode == "short" and self.crop is not None:
                 image = _shorten(image)
@@ -171,7 +183,7 @@ class EvalCrop:
                     f"cut of {self.crop}; set resize"
                 )
             image = V.center_crop(image, [self.crop, self.crop])
-        return torch.from_numpy(np.ascontiguousarray(to_array(image).transpose(2, 0, 1)))
+        return image
 
 
 def _shorten(image: Image.Image) -> Image.Image:

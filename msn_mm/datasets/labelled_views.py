@@ -23,6 +23,7 @@ from msn_mm.datasets.keyed_random import keyed_random
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.datasets.labels import no_labels
 from msn_mm.datasets.multi_crop import sample_crop
+from msn_mm.datasets.pixel_window import as_window
 from msn_mm.datasets.replacement import show
 from msn_mm.datasets.windows import Windows, windows_of
 from msn_mm.errors import UserError
@@ -163,7 +164,7 @@ class LabelledCrop:
         scale: Range of the share of the image that the crop covers.
         ratio: Range of width / height of the crop.
         flip: Probability of the mirror image.
-        channels: C; 3 reads files as RGB, 1 as grey. Arrays may have any number.
+        channels: C; 3 reads files as RGB, 1 as grey; any other number is the files' own.
         interpolation: ``bilinear`` or ``bicubic``.
         augment: What follows, in this order: functions (or their configs, of the
             ``TRANSFORMS`` registry) of ``{"img": uint8 (S, S, C), RGB, contiguous;
@@ -171,6 +172,7 @@ class LabelledCrop:
             shape. mmpretrain's take part as they are: what they draw from the
             generators of ``random``, ``numpy.random`` and torch comes from the
             key too (:func:`~msn_mm.datasets.keyed_random.keyed_random`).
+        window: As :class:`~msn_mm.datasets.MultiCrop`.
 
     Raises:
         ValueError: If a number is impossible or a name unknown.
@@ -185,6 +187,7 @@ class LabelledCrop:
         channels: int = 3,
         interpolation: str = "bilinear",
         augment: Sequence[Mapping[str, Any] | Augmentation] = (),
+        window: Any = None,
     ) -> None:
         if not isinstance(size, int) or size < 1 or channels < 1:
             raise ValueError(
@@ -203,6 +206,7 @@ class LabelledCrop:
                 f"LabelledCrop: interpolation must be bilinear or bicubic, got '{interpolation}'"
             )
         self.size, self.flip, self.channels = size, flip, channels
+        self.window = as_window(window, channels)
         self.scale, self.ratio = tuple(scale), tuple(ratio)
         self.log_ratio = (math.log(ratio[0]), math.log(ratio[1]))
         self.interpolation = interpolation
@@ -222,7 +226,7 @@ class LabelledCrop:
             ValueError: If an augmentation returns no uint8 image of that shape.
         """
         key = SampleKey.of(results["key"])
-        pixels = as_pixels(results, self.channels)
+        pixels = as_pixels(results, self.channels, self.window)
         rng = key.generator(0)
         high, wide, _ = pixels.shape
         top, left, height, width = sample_crop(rng, high, wide, self.scale, self.log_ratio)

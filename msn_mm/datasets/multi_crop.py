@@ -22,6 +22,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from msn_mm.datasets.decode import as_pixels, to_array
 from msn_mm.datasets.keys import ReusableGenerator, SampleKey
+from msn_mm.datasets.pixel_window import as_window
 from msn_mm.datasets.view_ops.base import ViewOp, find_op
 from msn_mm.registry import TRANSFORMS
 
@@ -152,7 +153,10 @@ class MultiCrop:
 
     Args:
         views: For each group of views its name and the arguments of :class:`View`.
-        channels: C; 3 reads files as RGB, 1 as grey. Arrays may have any number.
+        channels: C; 3 reads files as RGB, 1 as grey; any other number is the files' own.
+        window: ``(low, high)``, the range of the files' values that becomes 0 to 255, or
+            such a pair for each channel (:mod:`msn_mm.datasets.pixel_window`); ``None``
+            for all that 8 or 16 bits hold.
         reference: Apply torchvision's own transforms to Pillow images here
             instead, seeded from the same keys: the same distribution, slower,
             to compare with. Nothing is then left to do on the device but to
@@ -167,12 +171,14 @@ class MultiCrop:
         views: Mapping[str, Mapping[str, Any]],
         channels: int = 3,
         reference: bool = False,
+        window: Any = None,
     ) -> None:
         if not views:
             raise ValueError("MultiCrop needs at least one view")
         if channels < 1 or (reference and channels not in (1, 3)):
             raise ValueError(f"channels must be positive (1 or 3 in reference mode): {channels}")
         self.channels = channels
+        self.window = as_window(window, channels)
         self._generator = ReusableGenerator()
         self.views: dict[str, View] = {}
         for name, cfg in views.items():
@@ -204,7 +210,7 @@ class MultiCrop:
             UnreadableImageError: If the image cannot be decoded.
         """
         key = SampleKey.of(results["key"])
-        pixels = as_pixels(results, self.channels)
+        pixels = as_pixels(results, self.channels, self.window)
         first = 0
         out: dict[str, dict[str, Any]] = {}
         for name, view in self.views.items():

@@ -109,6 +109,31 @@ def check_values(cfg: Config) -> None:
             )
 
 
+def check_windows(cfg: Config) -> None:
+    """Refuse an evaluation that shows a model other pixel values than its training does.
+
+    Raises:
+        UserError: naming the data loader.
+    """
+    trained = _transform(cfg, "train_dataloader")
+    for loader in ("val_dataloader", "test_dataloader"):
+        measured = _transform(cfg, loader)
+        if trained is None or measured is None:
+            continue
+        ours, theirs = (view.get("window") for view in (trained, measured))
+        if ours != theirs:
+            raise UserError(
+                f"config {_name(cfg)}: {loader} reads pixels through the window {theirs} and the "
+                f"training through {ours}; set {loader}.dataset.transform.window to the same"
+            )
+
+
+def _transform(cfg: Config, loader: str) -> Mapping[str, Any] | None:
+    dataset = (cfg.get(loader) or {}).get("dataset")
+    found = dataset.get("transform") if isinstance(dataset, Mapping) else None
+    return found if isinstance(found, Mapping) else None
+
+
 def _check_option(cfg: Config, dotted: str, value: Any) -> None:
     node: Any = cfg._cfg_dict
     parts = dotted.split(".")

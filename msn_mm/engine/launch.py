@@ -13,7 +13,12 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.build_errors import config_mistakes
-from msn_mm.engine.config_check import check_top_keys, check_values, merge_options
+from msn_mm.engine.config_check import (
+    check_top_keys,
+    check_values,
+    check_windows,
+    merge_options,
+)
 from msn_mm.engine.config_text import formatted_once
 from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
@@ -71,6 +76,7 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     if DATA_ROOT_KEY in options and "data_root" not in options and "data_root" in cfg:
         cfg["data_root"] = options[DATA_ROOT_KEY]
     check_values(cfg)
+    check_windows(cfg)
     _hand_on_data_root(cfg)
     # evaluation data whose place the user named stays there
     merge_options(cfg, {key: options[key] for key in options if key.startswith(_EVALUATION)})

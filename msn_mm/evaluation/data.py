@@ -15,9 +15,15 @@ from msn_mm.datasets import EvalCrop
 from msn_mm.datasets.data_building import build_data
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.labels import labels_hint
+from msn_mm.datasets.pixel_window import as_window
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
-from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
+from msn_mm.evaluation.transfer_view import (
+    labelled_config,
+    model_channels,
+    model_window,
+    own_view,
+)
 
 _MISSING = (
     "{name} names no labelled data to evaluate on: set test_dataloader to a data set of labelled "
@@ -116,10 +122,14 @@ def seen_by(images: EvaluationImages, cfg: Config) -> EvaluationImages:
     if own is not None:
         return images.through(own)
     view = images.transform
-    channels = model_channels(cfg)
-    if not isinstance(view, EvalCrop) or view.channels == channels:
+    if not isinstance(view, EvalCrop):
         return images
-    return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), "channels": channels}))
+    wanted = {"channels": model_channels(cfg), "window": model_window(cfg)}
+    if as_window(wanted["window"], wanted["channels"]) == view.window and (
+        wanted["channels"] == view.channels
+    ):
+        return images
+    return images.through(dict(type=EvalCrop.__name__, **{**view.settings(), **wanted}))
 
 
 def part_images(cfg: Config, part: str = "all", of: str = "test") -> dict[str, EvaluationImages]:

@@ -6,7 +6,7 @@ Legend: n rows asked for, m of them to be encoded, B batch size, D width, W proc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ import torch
 from mmengine.dist import broadcast_object_list, gather_object, get_rank, get_world_size
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.keys import SampleKey
@@ -23,6 +22,7 @@ from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder
 from msn_mm.evaluation.feature_cache import FeatureCache
 from msn_mm.evaluation.row_table import RowTable
+from msn_mm.evaluation.view_loading import Attempts, collate_attempts, view_loader
 from msn_mm.models.readout import check_readout
 from msn_mm.utils.progress import Progress
 
@@ -68,6 +68,7 @@ def extract(
     workers: int = 0,
     cache: FeatureCache | None = None,
     progress: str | None = None,
+    unreadable: dict[int, str] | None = None,
 ) -> Rows | None:
     """Encode images; call it on every process of a group.
 
@@ -85,6 +86,8 @@ def extract(
         workers: Data workers of each process; 0 reads in the process itself.
         cache: Where rows are kept; ``None`` for nowhere.
         progress: What to call the work on rank 0's terminal; ``None`` for silence.
+        unreadable: Is given on rank 0, by its place in ``indices``, why an image
+            cannot be read; its row is NaN. ``None``: such an image is an error.
 
     Returns:
         float32 ``(n, D)`` in the order of ``indices`` on rank 0, ``None`` elsewhere.
@@ -111,8 +114,13 @@ def extract(
         except Exception as caught:
             error = caught
     todo = _agree(todo, error)
-    _encode(encoder, images, todo, mask, batch_size, workers, progress, table)
-    return None if table is None else table.rows()
+    attempts = Attempts(images, needs_all=unreadable is None)
+    _encode(encoder, attempts, todo, mask, batch_size, workers, progress, table)
+    if table is None:
+        return None
+    if unreadable is not None:
+        unreadable.update(table.unreadable())
+    return table.rows()
 
 
 class _Share(NamedTuple):
@@ -120,12 +128,13 @@ class _Share(NamedTuple):
 
     places: NDArray[np.int64]
     rows: Rows | None
+    unreadable: dict[int, str]
     error: Exception | None
 
 
 def _encode(
     encoder: FrozenEncoder,
-    images: EvaluationImages,
+    attempts: Attempts,
     todo: NDArray[np.int64],
     mask: Mask,
     batch_size: int,
@@ -142,12 +151,13 @@ def _encode(
     places = np.arange(len(todo))
     batches = [places[i : i + batch_size] for i in range(0, len(todo), batch_size)]
     mine = batches[rank::world]
-    views: Iterator[Tensor] = iter(
+    views: Iterator[tuple[Tensor | None, list[str | None]]] = iter(
         view_loader(
-            _Views(images),
+            attempts,
             [todo[batch].tolist() for batch in mine],
             workers,
             encoder.device.type == "cuda",
+            collate_attempts,
         )
     )
     begun, rounds = 0, _Rounds(batch_size * world)
@@ -156,11 +166,18 @@ def _encode(
             now = mine[begun : begun + rounds.batches]
             begun += rounds.batches
             outputs: list[Tensor] = []
+            read: list[NDArray[np.int64]] = [places[:0]]
+            reasons: dict[int, str] = {}
             error: Exception | None = None
             try:
                 for batch in now:
-                    keys = mask.keys(todo[batch].tolist())
-                    outputs.append(encoder(next(views), mask.ratio, keys))
+                    seen, whys = next(views)
+                    good = np.array([why is None for why in whys])
+                    if seen is not None:
+                        keys = mask.keys(todo[batch[good]].tolist())
+                        outputs.append(encoder(seen, mask.ratio, keys))
+                        read.append(batch[good])
+                    reasons |= {int(i): w for i, w in zip(batch, whys, strict=True) if w}
                     shown.to(int(batch[-1]) + 1)
                 # One wait for the device a round, not one a batch.
                 rows = torch.cat(outputs).cpu().numpy() if outputs else None
@@ -171,8 +188,8 @@ def _encode(
                 views = iter(())
             except Exception as caught:
                 rows, error = None, caught
-            done = np.concatenate(now) if rows is not None else places[:0]
-            rounds.batches = _meet(_Share(done, rows, error), table, rounds)
+            done = np.concatenate(read) if rows is not None else places[:0]
+            rounds.batches = _meet(_Share(done, rows, reasons, error), table, rounds)
 
 
 class _Rounds:
@@ -205,7 +222,8 @@ def _meet(share: _Share, table: RowTable | None, rounds: _Rounds) -> int:
         assert shares is not None
         try:
             # What is done stays done, whatever happened to another process.
-            for places, rows, _ in shares:
+            for places, rows, reasons, _ in shares:
+                table.leave_out(reasons)
                 if rows is not None:
                     table.put(places, rows)
                     width = rows.shape[1]
@@ -234,59 +252,3 @@ def _portable(error: Exception | None) -> Exception | None:
     if error is None or isinstance(error, UserError):
         return error
     return RuntimeError(f"another process failed: {type(error).__name__}: {error}")
-
-
-class _Views(Dataset):
-    """The views alone, for data workers."""
-
-    def __init__(self, images: EvaluationImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
-
-
-def view_loader(
-    views: Dataset,
-    batches: Sequence[list[int]],
-    workers: int,
-    pin_memory: bool = False,
-    collate: Callable[[list[Any]], Any] | None = None,
-) -> DataLoader:
-    """Return a loader of given batches of uint8 views.
-
-    Args:
-        views: Gives ``(C, H, W)`` for an index or a key.
-        batches: What each batch holds.
-        workers: Data workers; 0 reads in the process itself.
-        pin_memory: Whether the batches go to a GPU.
-        collate: What makes a batch of the items; default: :func:`stack_views`.
-    """
-    return DataLoader(
-        views,
-        batch_sampler=batches,
-        num_workers=min(workers, len(batches)),
-        collate_fn=collate or stack_views,
-        pin_memory=pin_memory,
-        # A loader draws a seed for its workers; the global generator is not ours.
-        generator=torch.Generator(),
-    )
-
-
-def stack_views(views: list[Tensor]) -> Tensor:
-    """Return views as one batch.
-
-    Raises:
-        UserError: They differ in size.
-    """
-    sizes = {tuple(view.shape[1:]) for view in views}
-    if len(sizes) > 1:
-        one, other = sorted(sizes)[:2]
-        raise UserError(
-            f"images of one batch differ in size, for example {one[0]} x {one[1]} and "
-            f"{other[0]} x {other[1]} pixels; give the view (EvalCrop) resize and crop"
-        )
-    return torch.stack(views)

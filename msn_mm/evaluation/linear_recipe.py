@@ -17,7 +17,12 @@ from msn_mm.evaluation.data import labelled_data
 from msn_mm.evaluation.finetuning import is_linear
 from msn_mm.evaluation.linear_batch import accumulation, dividing_batch
 from msn_mm.evaluation.linear_metric import LinearMetric
-from msn_mm.evaluation.transfer_view import labelled_config, model_channels, own_view
+from msn_mm.evaluation.transfer_view import (
+    labelled_config,
+    model_channels,
+    model_window,
+    own_view,
+)
 from msn_mm.models.readout import can_mask, trunk_of
 from msn_mm.registry import DATASETS
 from msn_mm.utils.config_files import config_directories, resolve_config_path
@@ -130,7 +135,7 @@ def _of_recipe(cfg: Config, encoder: ConfigDict, recipe: Config) -> Config:
     recipe = copy.deepcopy(recipe)
     recipe.model.update(encoder=encoder, features=_possible(recipe.model.features, cfg))
     for loader in (recipe.train_dataloader, recipe.val_dataloader):
-        loader.dataset.transform["channels"] = model_channels(cfg)
+        loader.dataset.transform.update(channels=model_channels(cfg), window=model_window(cfg))
     return recipe
 
 
@@ -142,7 +147,8 @@ def _of_model(cfg: Config, encoder: ConfigDict, data_of: Config | None) -> Confi
     view: Mapping[str, Any] = found["transform"]
     if data_of is not None:
         data = data.seen_by(cfg)
-        view = own_view(cfg) or {**view, "channels": model_channels(cfg)}
+        seen = {"channels": model_channels(cfg), "window": model_window(cfg)}
+        view = own_view(cfg) or {**view, **seen}
     channels, height, width = data.query[0].shape
     side = min(height, width)
     bases = config_directories()[0] / "_base_"
@@ -157,7 +163,9 @@ def _of_model(cfg: Config, encoder: ConfigDict, data_of: Config | None) -> Confi
     train, val = recipe.train_dataloader.dataset, recipe.val_dataloader.dataset
     train.dataset = ConfigDict(copy.deepcopy(found["support"]))
     interpolation = view.get("interpolation", "bilinear")
-    train.transform.update(size=side, channels=channels, interpolation=interpolation)
+    train.transform.update(
+        size=side, channels=channels, interpolation=interpolation, window=view.get("window")
+    )
     val.dataset = ConfigDict(copy.deepcopy(found["query"]))
     val.transform = ConfigDict(copy.deepcopy(dict(view)))
     return recipe

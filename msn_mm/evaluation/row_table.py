@@ -5,6 +5,7 @@ Legend: n rows asked for, m of them to be encoded, D width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class RowTable:
         self._ids, first, self._inverse = unique_rows(ids)
         self._width = encoder.width or 0
         self._rows: Rows | None = None
+        self._reasons: dict[int, str] = {}
         self._cache = cache
         self._shelf = None
         if cache is not None:
@@ -74,17 +76,28 @@ class RowTable:
         if self._shelf is not None:
             self._shelf.write(self._ids[places], rows)
 
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Take, by places in :attr:`missing`, why images cannot be encoded."""
+        self._reasons |= {int(self._places[place]): why for place, why in reasons.items()}
+
+    def unreadable(self) -> dict[int, str]:
+        """Return what :meth:`leave_out` was told, by places in the request."""
+        if not self._reasons:
+            return {}
+        of = self._inverse.tolist()
+        return {i: self._reasons[of[i]] for i in range(len(of)) if of[i] in self._reasons}
+
     def rows(self) -> Rows:
-        """Return all rows in the order of the request."""
+        """Return all rows in the order of the request; NaN where an image was left out."""
         if self._shelf is not None:
             self._shelf.compact()
         if self._rows is None:
-            return np.empty((len(self._inverse), self._width), dtype=np.float32)
+            return np.full((len(self._inverse), self._width), np.nan, dtype=np.float32)
         return self._rows[self._inverse]
 
     def _fill(self, places: NDArray[np.int64], rows: Rows) -> None:
         if self._rows is None:
-            self._rows = np.empty((len(self._ids), rows.shape[1]), dtype=np.float32)
+            self._rows = np.full((len(self._ids), rows.shape[1]), np.nan, dtype=np.float32)
         self._rows[places] = rows
 
 

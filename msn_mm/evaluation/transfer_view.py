@@ -38,7 +38,7 @@ def transfer_view(
             below the usual cut is not cut.
         interpolation: ``bilinear`` (default) or ``bicubic``.
         resize_mode: ``square`` (default) or ``short``.
-        channels: 1 or 3, instead of the model's.
+        channels: Instead of the model's.
 
     Raises:
         UserError: A setting is impossible.
@@ -54,6 +54,7 @@ def transfer_view(
             resize_mode=resize_mode or "square",
             channels=channels or model_channels(cfg),
             interpolation=interpolation or "bilinear",
+            window=model_window(cfg) if channels in (None, model_channels(cfg)) else None,
         )
     except ValueError as error:
         raise UserError(f"transfer: {error}") from error
@@ -70,6 +71,19 @@ def model_channels(cfg: Config) -> int:
         if preprocessor and preprocessor.get("mean") is not None:
             return len(preprocessor["mean"])
     return int((own_view(cfg) or {}).get("channels", 3))
+
+
+def model_window(cfg: Config) -> Any:
+    """Return the window of values that a config's model is shown, ``None`` for all.
+
+    That of its training views, or else of its own ``EvalCrop``.
+    """
+    loader = cfg.get("train_dataloader") or {}
+    views = (loader.get("dataset") or {}).get("transform") or {}
+    for transform in (views, own_view(cfg) or {}):
+        if isinstance(transform, Mapping) and transform.get("window") is not None:
+            return transform["window"]
+    return None
 
 
 def own_view(cfg: Config) -> Mapping[str, Any] | None:

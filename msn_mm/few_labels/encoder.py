@@ -20,6 +20,7 @@ from msn_mm.convert.format import Converted, RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import METADATA_KEY
 from msn_mm.convert.source import METADATA, read_source
 from msn_mm.datasets import EvalCrop
+from msn_mm.datasets.pixel_window import window_setting
 from msn_mm.engine.checkpointing import newest_whole
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
@@ -93,7 +94,8 @@ def read_encoder(
     converted = _encoder_alone(convert(read_source(checkpoint), format, arch))
     # The architecture's config says what the view depends on: size and channels.
     as_config = Config(dict(model=dict(backbone=_settings(converted))))
-    return EncoderSource(converted, folder_view(as_config), name, notes)
+    settings = {**folder_view(as_config).settings(), **window_setting(converted.window)}
+    return EncoderSource(converted, EvalCrop(**settings), name, notes)
 
 
 def frozen_encoder(
@@ -173,8 +175,8 @@ def _of_config(config: Config, checkpoint: str | Path | None, name: str) -> Conv
     except UserError as error:
         raise UserError(_CANNOT_HOLD.format(kind=kind)) from error
     _compare(trunk, copy, folder_view(config), encoder.in_channels, kind)
-    mean, std = tuple(about["mean"]), tuple(about["std"])
-    return dataclasses.replace(_encoder_alone(converted), mean=mean, std=std)
+    mean, std, window = tuple(about["mean"]), tuple(about["std"]), folder_view(config).window
+    return dataclasses.replace(_encoder_alone(converted), mean=mean, std=std, window=window)
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def check_labels(source: str, root: str | None = None) -> None:
         return
     if not path.is_file():
         raise UserError(f"no such labels: '{source}'; give a CSV with the columns path,label")
-    next(_rows(path), None)
+    next(read_rows(path), None)
 
 
 def read_labels(source: str | Path, root: str | Path | None = None) -> Labels:
@@ -71,14 +71,8 @@ def read_labels(source: str | Path, root: str | Path | None = None) -> Labels:
         UserError: There are none, a file is missing, an image has two labels,
             or all have the same.
     """
-    path = user_path(source, "LABELS")
     notes: list[str] = []
-    if path.is_dir():
-        given = _of_folder(path)
-    else:
-        check_labels(str(source), None if root is None else str(root))
-        given = _of_csv(path, path.parent if root is None else Path(root).expanduser(), notes)
-    kept = _once_each(given, notes)
+    kept = read_labelled(source, root, notes)
     classes = tuple(sorted({label for _, _, label in kept}))
     if not kept:
         raise UserError(f"'{source}' has no labelled image; fill the column label of some rows")
@@ -101,6 +95,27 @@ Given = tuple[str, Path, str]
 """What the user calls an image, its file, its label."""
 
 
+def read_labelled(
+    source: str | Path, root: str | Path | None, notes: list[str], starts_in: str = "--images"
+) -> list[Given]:
+    """Read labelled images, however few; arguments and errors as :func:`read_labels`.
+
+    Args:
+        source: The CSV or the folder.
+        root: Where relative paths of the CSV begin.
+        notes: Is told what was passed over.
+        starts_in: What names ``root`` on the command line.
+    """
+    path = user_path(source, "LABELS")
+    if path.is_dir():
+        given = _of_folder(path)
+    else:
+        check_labels(str(source), None if root is None else str(root))
+        place = path.parent if root is None else Path(root).expanduser()
+        given = _of_csv(path, place, notes, starts_in)
+    return _once_each(given, notes)
+
+
 def _of_folder(folder: Path) -> list[Given]:
     from msn_mm.datasets import ImageFolder
 
@@ -114,9 +129,9 @@ def _of_folder(folder: Path) -> list[Given]:
     return found
 
 
-def _of_csv(path: Path, root: Path, notes: list[str]) -> list[Given]:
+def _of_csv(path: Path, root: Path, notes: list[str], starts_in: str) -> list[Given]:
     found, empty = [], 0
-    for line, name, label in _rows(path):
+    for line, name, label in read_rows(path):
         if not label:
             empty += 1
             continue
@@ -125,8 +140,8 @@ def _of_csv(path: Path, root: Path, notes: list[str]) -> list[Given]:
         file = root / name
         if not os.path.isfile(file):  # of a name that is too long too
             raise UserError(
-                f"{path}, line {line}: no image '{file}'; correct the path, or give --images, the "
-                "directory that paths start in"
+                f"{path}, line {line}: no image '{file}'; correct the path, or give {starts_in}, "
+                "the directory that paths start in"
             )
         found.append((name, file, label))
     if empty:
@@ -134,7 +149,7 @@ def _of_csv(path: Path, root: Path, notes: list[str]) -> list[Given]:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+def read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield line number, path and label of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from msn_mm.datasets import EvaluationImages, ImageFolder, UnreadableImageError
-from msn_mm.evaluation.extraction import stack_views, view_loader
+from msn_mm.datasets import EvaluationImages, ImageFolder
 from msn_mm.evaluation.feature_files import utf8_name
+from msn_mm.evaluation.view_loading import Attempts, collate_attempts, view_loader
 from msn_mm.few_labels.predictor import UNKNOWN_RATE, Answers, Predictor
 from msn_mm.utils.progress import Progress
 from msn_mm.utils.protocol_options import default_workers
@@ -185,37 +183,13 @@ def _encoded(
     batches = [numbers[i : i + batch_size] for i in range(0, len(numbers), batch_size)]
     encoder = predictor.encoder
     loader = view_loader(
-        _Attempts(folder), batches, workers, encoder.device.type == "cuda", _collate
+        Attempts(folder), batches, workers, encoder.device.type == "cuda", collate_attempts
     )
     for batch, (views, reasons) in zip(batches, loader, strict=True):
         places = [i for i, why in zip(batch, reasons, strict=True) if why is None]
         errors = {i: why for i, why in zip(batch, reasons, strict=True) if why is not None}
         rows = None if views is None else encoder(views).cpu().numpy()
         yield _Batch(places, rows, errors, batch[-1] + 1)
-
-
-class _Attempts(Dataset):
-    """A view of each image, or why there is none."""
-
-    def __init__(self, images: EvaluationImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor | None, str | None]:
-        info = self.images.dataset.get_data_info(index)
-        try:
-            return self.images.transform(info), None
-        except UnreadableImageError as error:
-            return None, error.reason
-
-
-def _collate(
-    items: list[tuple[Tensor | None, str | None]],
-) -> tuple[Tensor | None, list[str | None]]:
-    views = [view for view, _ in items if view is not None]
-    return stack_views(views) if views else None, [why for _, why in items]
 
 
 def _csv(columns: dict[str, list[Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Mapping
 
 from msn_mm.datasets.decode import printable
 from msn_mm.few_labels.calibration import Calibration
@@ -12,6 +13,7 @@ from msn_mm.few_labels.fitting import Fit
 from msn_mm.few_labels.likeness import images_needed
 from msn_mm.few_labels.predicting import Predictions
 from msn_mm.few_labels.predictor import UNKNOWN_RATE
+from msn_mm.few_labels.suggesting import Suggestions
 from msn_mm.utils.results import format_table
 
 _WIDTH = 96
@@ -51,11 +53,33 @@ def prediction_report(found: Predictions, unknown_rate: float) -> str:
                 f"About {unknown_rate:.0%} of images like the labelled ones fall below that too."
             )
         )
-    if found.errors:
-        lines.append(f"{len(found.errors):,} files cannot be read, the first of them:")
-        first = list(found.errors.items())[:3]
-        lines += [f"  {printable(found.paths[number])}: {reason}" for number, reason in first]
+    lines += _unreadable({found.paths[number]: why for number, why in found.errors.items()})
     return "\n".join(lines)
+
+
+def suggestion_report(found: Suggestions) -> str:
+    """Return how many images are to be labelled, the first of them, and what was left out."""
+    shown = list(zip(found.names, found.reasons, strict=True))[:5]
+    lines = [
+        f"{len(found.names):,} of {found.images:,} images to label first; "
+        f"{len(found.labelled):,} have a label already. The first of them:"
+    ]
+    lines += [f"  {printable(name)}: {reason}" for name, reason in shown]
+    if found.copies:
+        lines.append(
+            "Left out because they look to the encoder exactly like another image: "
+            f"{found.copies:,}."
+        )
+    return "\n".join([*lines, *_unreadable(found.errors)])
+
+
+def _unreadable(errors: Mapping[str, str]) -> list[str]:
+    """Say how many files cannot be read, and the reason of the first."""
+    if not errors:
+        return []
+    lines = [f"{len(errors):,} files cannot be read, the first of them:"]
+    first = list(errors.items())[:3]
+    return [*lines, *(f"  {printable(name)}: {reason}" for name, reason in first)]
 
 
 def _table(found: Estimate, classes: tuple[str, ...]) -> str:

@@ -143,7 +143,7 @@ def add_extraction_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cache(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add ``--cache`` and ``--no-cache``."""
+    """Add ``--cache DIR`` and ``--no-cache``."""
     cache = group.add_mutually_exclusive_group()
     cache.add_argument(
         "--cache",

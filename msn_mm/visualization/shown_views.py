@@ -22,6 +22,7 @@ from msn_mm.datasets.keys import SampleKey
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
+from msn_mm.visualization.pixels import as_rgb
 
 # What stands for a patch that the network does not see.
 HIDDEN = np.array([0.93, 0.93, 0.96], dtype=np.float32)
@@ -77,7 +78,9 @@ class ViewSource:
                 info = _numbered(DATASETS.build(data), image)
         self._index = image if isinstance(image, int) else 0
         try:
-            self.pixels: np.ndarray = as_pixels(info, self._transform.channels)
+            self.pixels: np.ndarray = as_pixels(
+                info, self._transform.channels, self._transform.window
+            )
         except UnreadableImageError as error:
             raise UserError(f"cannot read image {error.path}: {error.reason}") from error
         self._info = {"img": self.pixels}
@@ -129,8 +132,8 @@ def views_of_batch(
 
 def painted(view: ShownView) -> np.ndarray:
     """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
-    side, _, channels = view.pixels.shape
-    pixels = np.repeat(view.pixels, 3, axis=2) if channels == 1 else view.pixels.copy()
+    side = view.pixels.shape[0]
+    pixels = as_rgb(view.pixels).copy()
     if view.hidden is None:
         return pixels
     rows, columns = view.hidden.shape

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from msn_mm.visualization.pixels import as_rgb
 from msn_mm.visualization.shown_views import ShownView, painted
 from msn_mm.visualization.style import new_figure, save_png
 
@@ -55,9 +56,7 @@ def plot_views(
 
 
 def _show(axis: Axes, pixels: np.ndarray) -> None:
-    axis.imshow(
-        pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels, interpolation="nearest"
-    )
+    axis.imshow(as_rgb(pixels), interpolation="nearest")
 
 
 def _headings(epochs: Sequence[Sequence[ShownView]]) -> list[str]:

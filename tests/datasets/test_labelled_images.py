@@ -84,7 +84,8 @@ def test_eval_crop_is_torchvision_on_pillow(mode: str, size: Any, interpolation:
         {"resize": 100, "crop": 101},
         {"resize_mode": "long"},
         {"interpolation": "nearest"},
-        {"channels": 2},
+        {"channels": 0},
+        {"channels": 513},
     ],
 )
 def test_impossible_crops(arguments: dict[str, Any]) -> None:

@@ -117,10 +117,20 @@ def test_solarize_looks_at_each_channel_by_itself() -> None:
     assert torch.equal(got[1], x[1])
 
 
-@pytest.mark.parametrize("op", [Grayscale, ColorJitter])
-def test_colour_of_four_channels_is_refused(op: type[ViewOp]) -> None:
-    with pytest.raises(ValueError, match="1 or 3 channels, got images of 4"):
-        op.apply(images(2, channels=4), torch.full((2, op.width), 1.5))
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_channels_without_colour_are_grey_images_each(channels: int) -> None:
+    x = images(6, channels=channels)
+    jitter = ColorJitter(0.8, 0.8, 0.8, 0.4)
+    params = torch.from_numpy(np.stack([jitter.draw(SampleKey(i).generator(0)) for i in range(6)]))
+    got = ColorJitter.apply(x.clone(), params)
+    assert not torch.equal(got, x)
+    for channel in range(channels):
+        own = slice(channel, channel + 1)
+        torch.testing.assert_close(got[:, own], ColorJitter.apply(x[:, own].clone(), params))
+    # hue and saturation alone, and grey, have nothing to act on
+    params[:, 4:6] = 1.0
+    assert torch.equal(ColorJitter.apply(x.clone(), params), x)
+    assert torch.equal(Grayscale.apply(x.clone(), torch.ones(6, 1)), x)
 
 
 @pytest.mark.parametrize("side", [24, 9, 5])

@@ -149,6 +149,10 @@ def _one_of_two(rank: int, folder: str) -> None:
     damaged = images_of(root / "damaged")
     with pytest.raises(UserError, match=r"cannot read image .*03\.jpg"):
         extract(encoder(), damaged, batch_size=1)
+    left_out: dict[int, str] = {}
+    order = [5, 3, 0, 3, 1]
+    rows["left out"] = extract(encoder(), damaged, order, batch_size=1, unreadable=left_out)
+    assert left_out == ({1: "not an image", 3: "not an image"} if rank == 0 else {})
     (root / "file").touch()
     with pytest.raises(UserError, match="cannot write the feature cache"):
         extract(encoder(), images, batch_size=4, cache=FeatureCache(root / "file"))
@@ -175,6 +179,8 @@ def test_two_processes_share_the_work_and_change_no_bit(
     for kind in ("whole", "all", "again"):
         np.testing.assert_array_equal(rows[kind], expected["whole"])
     np.testing.assert_array_equal(rows["part"], expected["whole"][:9])
+    np.testing.assert_array_equal(rows["left out"][[0, 2, 4]], expected["whole"][[5, 0, 1]])
+    assert np.isnan(rows["left out"][[1, 3]]).all()
     assert told[0]["none"] == [] and told[1]["none"] == list(rows)
     # every image by one process alone: batches of 5, 5, 5, 5 and 3
     every = [f"{i:02d}" for i in range(COUNT)]

@@ -24,6 +24,7 @@ from msn_mm.convert.plain import channel_values
 from msn_mm.convert.resnet import is_resnet, resnet_architecture, resnet_trunk
 from msn_mm.convert.training_state import adam_states, group_settings, trainable
 from msn_mm.convert.vit import settings, vit_architecture
+from msn_mm.datasets.pixel_window import Window, as_window
 from msn_mm.errors import UserError
 
 # Where a model keeps the trunk that represents, the best first.
@@ -104,6 +105,7 @@ class OwnCheckpoint(Format):
             ignored=[key for key in state if key not in places],
             mean=channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source),
             std=channel_values(told.get("std", IMAGENET_STD), "std", raw.source),
+            window=_window(told.get("window"), raw.source),
         )
 
 
@@ -158,27 +160,35 @@ def _is_written(raw: RawCheckpoint) -> bool:
     return METADATA_KEY in raw.config.get("metadata", {})
 
 
-def model_config(text: str) -> dict[str, Any]:
-    """Return ``model`` of a config's text without running it.
+def _window(value: Any, source: str) -> Window | None:
+    try:
+        return as_window(value, len(value) if value is not None else 1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"'{source}' has no usable window of pixel values: {error}") from error
+
+
+def model_config(text: str, name: str = "model") -> dict[str, Any]:
+    """Return ``model``, or another part, of a config's text without running it.
 
     MMEngine keeps the whole config as Python source in each checkpoint, which
     is therefore not to be trusted: only literals and ``dict(...)`` are read.
 
     Args:
         text: Assignments such as ``model = dict(type='MSN', ...)``.
+        name: The part's name.
 
     Returns:
-        The model's config, or an empty one where the text has none to be read.
+        The part, or an empty one where the text has none to be read.
     """
     try:
         for statement in ast.parse(text).body:
             if (
                 isinstance(statement, ast.Assign)
                 and isinstance(statement.targets[0], ast.Name)
-                and statement.targets[0].id == "model"
+                and statement.targets[0].id == name
             ):
-                model = _literal(statement.value)
-                return model if isinstance(model, dict) else {}
+                part = _literal(statement.value)
+                return part if isinstance(part, dict) else {}
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     return {}
@@ -223,7 +233,16 @@ def _told(raw: RawCheckpoint) -> dict[str, Any]:
         for key in ("mean", "std"):
             if isinstance(preprocessor.get(key), list):
                 told[key] = [float(value) / 255 for value in preprocessor[key]]
-    return told
+    window = _views(text).get("window") if isinstance(text, str) else None
+    return told if window is None else {**told, "window": window}
+
+
+def _views(text: str) -> dict[str, Any]:
+    """Return the transform of a training's images."""
+    part: Any = model_config(text, "train_dataloader")
+    for key in ("dataset", "transform"):
+        part = part.get(key) if isinstance(part, dict) else None
+    return part if isinstance(part, dict) else {}
 
 
 def _architecture(

@@ -13,6 +13,7 @@ from msn_mm.convert.format import Converted
 from msn_mm.convert.formats.own import METADATA_KEY
 from msn_mm.convert.resnet import ResNetArchitecture
 from msn_mm.convert.writer import WRITERS, Writer, Written
+from msn_mm.datasets.pixel_window import window_setting
 from msn_mm.errors import UserError
 
 
@@ -25,6 +26,7 @@ class OwnWriter(Writer):
 
     name = "msn_mm"
     suffix = ".safetensors"
+    holds_window = True
 
     def write(self, converted: Converted, destination: Path) -> Written:
         """Write one file; nothing is left out."""
@@ -55,5 +57,6 @@ def own_content(converted: Converted) -> tuple[dict[str, Tensor], dict[str, str]
         "pooling": converted.pooling,
         "from": converted.format,
         "settings": converted.settings,
+        **window_setting(converted.window),
     }
     return tensors, {METADATA_KEY: json.dumps(told)}

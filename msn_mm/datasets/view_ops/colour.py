@@ -28,11 +28,7 @@ _TINY = 1e-12
 
 
 def grey(images: Tensor) -> Tensor:
-    """Return the luma (N, 1, S, S) of images (N, C, S, S); C is 1 or 3.
-
-    Raises:
-        ValueError: For any other number of channels.
-    """
+    """Return the luma (N, 1, S, S) of RGB images (N, 3, S, S), any other images as they are."""
     if not _has_colour(images):
         return images
     red, green, blue = images.unbind(1)
@@ -41,11 +37,7 @@ def grey(images: Tensor) -> Tensor:
 
 
 def _has_colour(images: Tensor) -> bool:
-    if images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"colour operations know 1 or 3 channels, got images of {images.shape[1]}; "
-            "take ColorJitter and Grayscale out of the views"
-        )
+    # Of two channels, or five, none is red: each is a grey image of its own.
     return images.shape[1] == 3
 
 
@@ -102,7 +94,9 @@ def _span(value: float | Sequence[float], name: str, centre: float, bound: float
 class ColorJitter(ViewOp):
     """Brightness, contrast, saturation and hue, in a random order of the four.
 
-    The four and their order follow torchvision's ``ColorJitter``. Numbers of one
+    The four and their order follow torchvision's ``ColorJitter``. Images of other than
+    three channels have no saturation and no hue; all their channels are made brighter by
+    the same factor, and each gets its contrast about its own mean. Numbers of one
     view: the order (4 columns, which adjustment comes k-th), then the four
     factors; adjustments that do nothing have factor 1 (hue: 0).
 
@@ -241,7 +235,7 @@ def _turn_hue(pixels: np.ndarray, turn: float) -> np.ndarray:
 
 @VIEW_OPS.register_module()
 class Grayscale(ViewOp):
-    """Replace colour by luma (ITU-R BT.601) with probability p; nothing to do on one channel.
+    """Replace colour by luma (ITU-R BT.601) with probability p; acts on three channels alone.
 
     Numbers of one view: 1 where it acts, else 0.
 
@@ -261,7 +255,7 @@ class Grayscale(ViewOp):
     @staticmethod
     def apply(images: Tensor, params: Tensor) -> Tensor:
         """Turn the rows grey that drew it; see :meth:`ViewOp.apply`."""
-        if images.shape[1] == 1:
+        if not _has_colour(images):
             return images
         return change_rows(images, params, params[:, 0] > 0.5, _grey_rows)
 

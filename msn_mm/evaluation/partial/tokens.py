@@ -20,8 +20,8 @@ from msn_mm.datasets.evaluation_images import EvaluationImages
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder
-from msn_mm.evaluation.extraction import view_loader
 from msn_mm.evaluation.partial.recipe import PartialRecipe
+from msn_mm.evaluation.view_loading import view_loader
 
 GIB, MIB = 2**30, 2**20
 
@@ -196,12 +196,14 @@ def crop_tokens(
     Raises:
         UserError: An image cannot be read.
     """
+    seen = images.view_settings()
     crop = LabelledCrop(
         side,
         recipe.scale,
         flip=recipe.flip,
         channels=encoder.in_channels,
-        interpolation=images.view_settings().get("interpolation", "bilinear"),
+        interpolation=seen.get("interpolation", "bilinear"),
+        window=seen.get("window"),
     )
     # One try: another image must not take the place of a labelled one.
     views = _Inputs(LabelledViews(images.dataset, crop, max_tries=1))

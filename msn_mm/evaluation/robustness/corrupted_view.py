@@ -45,13 +45,18 @@ class CorruptedView:
             random parts are a function of.
 
     Raises:
-        UserError: The library that corrupts is not installed.
+        UserError: The library that corrupts is not installed, or the images are neither
+            RGB nor grey.
         ValueError: There is no such corruption or severity.
     """
 
     def __init__(self, view: EvalCrop, corruption: str, severity: int, seed: int = 0) -> None:
         if corruption not in CORRUPTIONS or severity not in SEVERITIES:
             raise ValueError(f"there is no corruption {corruption} of severity {severity}")
+        if view.channels not in (1, 3):
+            raise UserError(
+                f"corruptions know images of 1 or 3 channels, and the model takes {view.channels}"
+            )
         self.view = view
         self.corruption, self.severity, self.seed = corruption, severity, seed
         self.library = {LIBRARY: library_version(), **_versions()}

@@ -100,6 +100,8 @@ def test_grey_stays_grey_and_workers_change_nothing() -> None:
 
 
 def test_what_a_user_can_get_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="1 or 3 channels, and the model takes 5"):
+        CorruptedView(EvalCrop(channels=5), "fog", 1)
     with pytest.raises(UserError, match="want images of 32 pixels a side, not 16 x 16"):
         CorruptedView(EvalCrop(resize=16, crop=16), "fog", 1)(PHOTO)
     with pytest.raises(ValueError, match="no corruption rain of severity 1"):
