@@ -173,6 +173,9 @@ class Workplace:
                 assert _tool("sweep")["main"]([*rest, "--dry-run"]) == 0
             case ["python", "tools/show_views.py", *rest]:
                 assert _tool("show_views")["main"](rest) == 0
+            case ["python", "tools/report.py", *rest]:
+                quick = ["--workers", "0", "--max-images", "20", "--map", "pca"]
+                assert _tool("report")["main"]([*rest, *quick]) == 0
             case ["python", "benchmarks/planning_table.py"]:
                 pass  # tests/test_planning_table.py compares it with the guide
             case ["python", "tools/partial.py", *rest]:
