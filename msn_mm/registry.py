@@ -28,7 +28,7 @@ _ENGINE = [f"msn_mm.engine.{part}" for part in ("hooks", "loops", "optim", "sche
 _MODELS = ["msn_mm.models", "msn_mm.diffusion.rcdm"]
 _DATASETS = ["msn_mm.datasets"]
 _VISUALIZERS = ["msn_mm.visualization.lazy_visualizer"]
-_METRIC_NAMES = ("lowshot_metric", "linear_metric", "top_accuracy")
+_METRIC_NAMES = ("few_labels_metric", "lowshot_metric", "linear_metric", "top_accuracy")
 _EVALUATION = [f"msn_mm.evaluation.{name}" for name in _METRIC_NAMES]
 
 

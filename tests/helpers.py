@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +41,19 @@ for words in cases:
     told.append([status, errors.getvalue(), output.getvalue(), heavy])
 print(json.dumps(told))
 """
+
+
+def msn_mm_process(*words: str, timeout: float = 900) -> str:
+    """Run ``msn-mm`` in a process of its own, which must succeed; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "msn_mm", *words],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from msn_mm.__main__ import main as msn_mm_command
+from msn_mm.auto_pretraining import speed
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation.finetuning import check_classifier, is_classifier
@@ -174,6 +175,9 @@ class Workplace:
                 assert _tool("sweep")["main"]([*rest, "--dry-run"]) == 0
             case ["python", "tools/show_views.py", *rest]:
                 assert _tool("show_views")["main"](rest) == 0
+            case ["python", "tools/report.py", *rest]:
+                quick = ["--workers", "0", "--max-images", "20", "--map", "pca"]
+                assert _tool("report")["main"]([*rest, *quick]) == 0
             case ["python", "benchmarks/planning_table.py"]:
                 pass  # tests/test_planning_table.py compares it with the guide
             case ["python", "tools/partial.py", *rest]:
@@ -349,7 +353,25 @@ class Workplace:
         few = [] if command == "interpolate" else ["--max-images", "2", "--mask-ratio", "0.5"]
         assert _tool("rcdm")["main"]([command, *argv, *few, *short]) == 0
 
+    def _pretrain(self, argv: list[str]) -> None:
+        """Of a few more images, for seconds instead of hours."""
+        few, many = (self.root / "data" / name for name in ("my_images", "many_images"))
+        if not many.exists():
+            shutil.copytree(few, many)
+            for k, file in enumerate([*few.rglob("*.*")] * 4):
+                shutil.copy(file, many / f"{k}{file.suffix}")
+        argv = [str(many) if word == "data/my_images" else word for word in argv]
+        if "--from" in argv:
+            self.stand_in(argv[argv.index("--from") + 1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(speed, "_MOST", 2)
+            patch.setattr(speed, "_WARM_UP", 1)
+            assert msn_mm_command(["pretrain", *argv, "--hours", "0.0003"]) == 0
+
     def _command(self, command: str, argv: list[str]) -> None:
+        if command == "pretrain":
+            self._pretrain(argv)
+            return
         if command in ("fit", "label-suggest"):
             checkpoint = argv[argv.index("--checkpoint") + 1]
             if checkpoint.endswith(".pth"):

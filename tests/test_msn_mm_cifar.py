@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import msn_mm_process
 
 from msn_mm.engine.launch import load_config
 from msn_mm.registry import MODELS
@@ -23,18 +22,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SAMPLE.is_dir(), reason="the CIFAR-10 sample is not here"),
 ]
-
-
-def command(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "msn_mm", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_from_labels_of_photographs_to_predictions(
@@ -54,10 +41,10 @@ def test_from_labels_of_photographs_to_predictions(
             for image in sorted((SAMPLE / "train" / name).iterdir())[:20]:
                 rows.writerow([f"{name}/{image.name}", name])
     images = ("--images", str(SAMPLE / "train"))
-    said = command("fit", "labels.csv", *images, "--checkpoint", "untrained.pth")
+    said = msn_mm_process("fit", "labels.csv", *images, "--checkpoint", "untrained.pth")
     assert "200 labelled images of 10 classes" in said and "images to 32 pixels" in said
     estimate = json.loads(Path("classifier.json").read_text())["metrics"]["estimate"]
-    command("predict", "classifier.pth", str(SAMPLE / "test"))
+    msn_mm_process("predict", "classifier.pth", str(SAMPLE / "test"))
     with Path("predictions.csv").open() as file:
         found = list(csv.DictReader(file))
     assert len(found) == len(list((SAMPLE / "test").rglob("*.*"))) and not found[0]["error"]
@@ -67,7 +54,7 @@ def test_from_labels_of_photographs_to_predictions(
     # random weights tell photographs apart better than chance, 10 %
     assert right > 0.12 and low <= 100 * right + 1 and 100 * right <= high + 3
     assert np.mean([row["unknown"] == "true" for row in found]) < 0.12
-    command("export", "classifier.pth", "--to", "onnx")
+    msn_mm_process("export", "classifier.pth", "--to", "onnx")
     assert Path("classifier.onnx").stat().st_size > 4 * sum(
         p.numel() for p in model.target_backbone.parameters()
     )

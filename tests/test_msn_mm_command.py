@@ -368,6 +368,15 @@ CASES = {
     "export classifier.pth --to torch": "invalid choice: 'torch'",
     "export labels.csv --to onnx": r"'labels\.csv' is not a whole checkpoint",
     "export classifier.pth --to onnx --out x": r"must be a file that ends in \.onnx",
+    "pretrain gone": "IMAGES_DIR: data folder gone does not exist",
+    "pretrain labels.csv": "IMAGES_DIR: data folder labels.csv is a file",
+    "pretrain asked --out tiny.py/x": "cannot write to --out tiny.py/x: tiny.py is a file",
+    "pretrain asked --hours 0": "--hours",
+    "pretrain asked --labels gone.csv": r"no such labels: 'gone\.csv'",
+    "pretrain asked --labels tiny.py": "must begin with the line 'path,label'",
+    "pretrain asked --from gone.pth": r"no such checkpoint: 'gone\.pth'",
+    "pretrain asked --from labels.csv": r"'labels\.csv' is not a whole checkpoint",
+    "pretrain asked --mirror maybe": "invalid choice: 'maybe'",
     "lable": "invalid choice: 'lable'",
     "": "COMMAND",
 }
@@ -402,7 +411,14 @@ def test_the_console_script_is_the_module() -> None:
     name, _, target = script.partition(" = ")
     module, _, function = target.partition(":")
     assert name == "msn-mm" and callable(getattr(importlib.import_module(module), function))
-    assert list(find_commands()) == ["export", "fit", "image-stats", "label-suggest", "predict"]
+    assert list(find_commands()) == [
+        "export",
+        "fit",
+        "image-stats",
+        "label-suggest",
+        "predict",
+        "pretrain",
+    ]
     for command in find_commands().values():
         assert command.HELP and command.__doc__
 

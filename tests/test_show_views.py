@@ -18,8 +18,7 @@ from msn_mm.datasets.keys import SampleKey
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS
-from msn_mm.visualization.shown_views import ViewSource
-from msn_mm.visualization.view_grid import _HIDDEN, painted
+from msn_mm.visualization.shown_views import HIDDEN, ShownView, ViewSource, painted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,8 +52,8 @@ def test_hidden_patches_are_painted_over() -> None:
     pixels = rng.random((9, 9, 3)).astype(np.float32)
     hidden = np.zeros((2, 2), dtype=bool)
     hidden[0, 1] = True
-    found = painted(pixels, hidden)
-    assert np.array_equal(found[:4, 4:8], np.broadcast_to(_HIDDEN, (4, 4, 3)))
+    found = painted(ShownView("anchor", pixels, hidden))
+    assert np.array_equal(found[:4, 4:8], np.broadcast_to(HIDDEN, (4, 4, 3)))
     kept = np.ones((9, 9), dtype=bool)
     kept[:4, 4:8] = False
     assert np.array_equal(found[kept], pixels[kept])

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.knn import weighted_knn
     from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
-    from msn_mm.evaluation.tables import knn_table
+    from msn_mm.evaluation.tables import knn_tables
     from msn_mm.utils.progress import Progress
     from msn_mm.utils.results import output_directory, write_results
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds=time.perf_counter() - started,
         **results_of_rows(rows, metrics),
     )
-    print(knn_table(metrics))
+    print("\n\n".join(table.text() for table in knn_tables(metrics)))
     print(f"\nresults: {out / 'results.json'}")
     return 0
 

@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds=time.perf_counter() - started,
         **results_of_rows(rows, metrics),
     )
-    print(masking_table(metrics))
+    print(masking_table(metrics).text())
     print(f"\npicture: {picture}\nresults: {out / 'results.json'}")
     return 0
 

@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds=time.perf_counter() - started,
         **results_of_rows(rows, metrics),
     )
-    print(transfer_table(metrics))
+    print(transfer_table(metrics).text())
     for name in first:
         each = {f"{row}, {name}": measured[name] for row, measured in metrics.items()}
         print("".join(f"\n{line}" for line in unconverged(each)), end="")

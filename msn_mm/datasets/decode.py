@@ -8,6 +8,7 @@ import math
 import os
 import stat
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,44 @@ def read_image(path: str | Path, channels: int = 3, content: bytes | None = None
                 return to_array(small if turn is None else small.transpose(turn))
     except Exception as error:
         raise UnreadableImageError(str(path), reason(error, path, content)) from error
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image file say.
+
+    Attributes:
+        width: In pixels, as the image is seen (EXIF's orientation is honoured).
+        height: Likewise.
+        format: Pillow's name of the format.
+    """
+
+    width: int
+    height: int
+    format: str
+
+
+def read_header(path: str | Path) -> Header:
+    """Read size and kind of an image file; its pixels may still be damaged.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UnreadableImageError: If the file cannot be opened or is no image.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("not a regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=formats()) as image:
+                width, height = image.size
+                if orientation(image) in _SIDEWAYS:
+                    width, height = height, width
+                return Header(width, height, str(image.format))
+    except Exception as error:
+        raise UnreadableImageError(str(path), reason(error, path, None)) from error
 
 
 def as_pixels(results: dict[str, Any], channels: int, window: Window | None = None) -> np.ndarray:
@@ -279,6 +318,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = tuple(TURNS[number] for number in (5, 6, 7, 8))
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:

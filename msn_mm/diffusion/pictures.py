@@ -18,7 +18,7 @@ from msn_mm.diffusion.rcdm import RCDM, resized
 from msn_mm.utils.results import write_atomically
 from msn_mm.visualization.pixels import as_rgb
 from msn_mm.visualization.sample_grid import GridRow
-from msn_mm.visualization.view_grid import painted
+from msn_mm.visualization.shown_views import ShownView, painted
 
 
 def tile(image: Tensor) -> np.ndarray:
@@ -33,7 +33,7 @@ def encoded_tiles(
     pixels = resized(read_pixels(images, [index]), model.encoder_size)[0]
     shown = ((pixels.clamp(-1.0, 1.0) + 1.0) / 2.0).permute(1, 2, 0).numpy()
     patches = None if hidden is None else hidden.numpy()
-    whole, masked = painted(shown, None), painted(shown, patches)
+    whole, masked = (painted(ShownView("encoded", shown, seen)) for seen in (None, patches))
     return (255 * whole).round().astype(np.uint8), (255 * masked).round().astype(np.uint8)
 
 

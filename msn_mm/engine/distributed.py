@@ -92,7 +92,7 @@ def init_distributed(launcher: str, timeout_s: float = TIMEOUT_S) -> World:
     gpus = torch.cuda.device_count()
     if launcher == "none":
         check_alone(os.environ)
-        return World(device=torch.device("cuda", 0) if gpus else torch.device("cpu"))
+        return World(device=_own_device(gpus))
     if launcher == "slurm":
         os.environ.update(slurm_environment(os.environ))
     missing = [name for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") if name not in os.environ]
@@ -108,6 +108,13 @@ def init_distributed(launcher: str, timeout_s: float = TIMEOUT_S) -> World:
     if not dist.is_initialized():
         _join(size, rank, device, timeout_s)
     return World(size, rank, local_rank, device)
+
+
+def _own_device(gpus: int) -> torch.device:
+    """Return where a process by itself computes, which is where MMEngine's runner puts a model."""
+    if gpus:
+        return torch.device("cuda", 0)
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def _join(size: int, rank: int, device: torch.device, timeout_s: float) -> None:

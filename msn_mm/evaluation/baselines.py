@@ -12,7 +12,7 @@ from msn_mm.evaluation.encoder import FrozenEncoder, encoder_of
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
 from msn_mm.evaluation.protocol import labelled_features
 from msn_mm.models.backbones.raw_pixels import RawPixels
-from msn_mm.utils.results import format_table
+from msn_mm.utils.results import Table
 
 Measured = Mapping[str, Any]
 
@@ -66,25 +66,30 @@ def columns_of(measured: Measured) -> list[str]:
     )
 
 
-def accuracy_table(rows: Mapping[str, Measured]) -> str:
-    """Lay out measurements, one row a kind of features.
+def accuracy_cells(rows: Mapping[str, Measured]) -> Table:
+    """Return measurements, one row a kind of features.
 
     Args:
         rows: By the row's name what
             :attr:`~msn_mm.evaluation.lowshot_metric.LowShotMetric.last` holds.
 
     Returns:
-        A plain-text table of top-1 accuracies in percent; low-shot cells are
-        mean ± sample standard deviation over the label splits.
+        Top-1 accuracies in percent; low-shot cells are mean ± sample standard
+        deviation over the label splits.
     """
     columns = columns_of(next(iter(rows.values())))
-    return format_table(
+    return Table(
         ["top-1 accuracy (%)", *(_heading(column) for column in columns)],
         [
             [name, *(_cell(column, measured[column]) for column in columns)]
             for name, measured in rows.items()
         ],
     )
+
+
+def accuracy_table(rows: Mapping[str, Measured]) -> str:
+    """Lay out :func:`accuracy_cells` as plain text."""
+    return accuracy_cells(rows).text()
 
 
 def verdict(trained: Measured, baseline: Measured, names: Sequence[str]) -> str:

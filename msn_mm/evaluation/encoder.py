@@ -119,7 +119,7 @@ class FrozenEncoder:
         def read(inputs: Tensor, keys: Tensor | None) -> Tensor:
             return represent(self.trunk, inputs, self.readout, mask_ratio, keys)
 
-        rows = self._run(images, read, keys)
+        rows = self.apply(images, read, keys)
         self.width = rows.shape[1]
         return rows
 
@@ -138,9 +138,23 @@ class FrozenEncoder:
                 images do not fit it.
         """
         trunk = trunk_with_blocks(self.trunk)
-        return self._run(images, lambda inputs, _: trunk.tokens_before_last(inputs))
+        return self.apply(images, lambda inputs, _: trunk.tokens_before_last(inputs))
 
-    def _run(self, images: Tensor, read: Read, keys: Tensor | None = None) -> Tensor:
+    @torch.inference_mode()
+    def apply(self, images: Tensor, read: Read, keys: Tensor | None = None) -> Tensor:
+        """Apply a function of normalised images, independent of the batch as features are.
+
+        Args:
+            images: uint8 ``(B, C, H, W)`` on the host.
+            read: From normalised images ``(b, C, H, W)`` and their keys to ``(b, ...)``.
+            keys: ``(B,)`` int64.
+
+        Returns:
+            float32 ``(B, ...)`` on the encoder's device.
+
+        Raises:
+            UserError: The images do not fit the encoder.
+        """
         if images.shape[1] != self.in_channels:
             raise UserError(
                 f"the images have {images.shape[1]} channel(s) and the encoder takes "

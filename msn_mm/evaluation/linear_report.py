@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from msn_mm.evaluation.linear_metric import PAPER, RELEASED, LinearMetric
 from msn_mm.evaluation.rows import Row, results_of_rows
-from msn_mm.utils.results import format_table, write_results
+from msn_mm.utils.results import Table, format_table, write_results
 
 TOPS = ("top1", "top5", "held_out_top1")
 
@@ -107,16 +107,20 @@ def report_rows(
     return rows_table(metrics)
 
 
-def rows_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay out rows: top-1 of the paper's head, of the released code's, and of the best."""
+def rows_cells(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return rows: top-1 of the paper's head, of the released code's, and of the best."""
     lines = []
     for name, roles in metrics.items():
         cells = [roles.get(role) for role in ("paper", "released", "best")]
         shown = ["-" if cell is None else f"{cell['top1']:.2f}" for cell in cells]
         lines.append([name, *shown, roles["best"]["head"]])
+    return Table(["top-1", "paper", "released", "best", "best head"], lines)
+
+
+def rows_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out :func:`rows_cells` as plain text, and how the best was chosen."""
     chosen = next(iter(metrics.values()))["best"]["chosen_on"]
-    header = ["top-1", "paper", "released", "best", "best head"]
-    return f"{format_table(header, lines)}\nbest: chosen on {chosen}"
+    return f"{rows_cells(metrics).text()}\nbest: chosen on {chosen}"
 
 
 def summary(measured: dict[str, Any]) -> dict[str, Any]:

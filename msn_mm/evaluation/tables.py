@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from msn_mm.evaluation.logistic_regression import RELEASED_TOL
-from msn_mm.utils.results import format_table
+from msn_mm.utils.results import Table, format_table
 
 Measured = Mapping[str, Any]
 
@@ -21,6 +21,11 @@ def heading(column: str) -> str:
     return column
 
 
+def accuracy_heading(top: str) -> str:
+    """Return the heading above the names of the rows of accuracies, ``top1`` or ``top5``."""
+    return f"{top[:3]}-{top[3:]} accuracy (%)"
+
+
 def spread(values: Mapping[str, Any], name: str) -> str:
     """Return ``mean ± std`` of a metric over the splits; the mean alone of one split."""
     if f"{name}_mean" not in values:
@@ -29,8 +34,8 @@ def spread(values: Mapping[str, Any], name: str) -> str:
     return mean if len(values[name]) < 2 else f"{mean} ± {values[f'{name}_std']:.1f}"
 
 
-def low_shot_table(rows: Mapping[str, Measured]) -> str:
-    """Lay out low-shot accuracies, one row an encoder.
+def low_shot_tables(rows: Mapping[str, Measured]) -> list[Table]:
+    """Return low-shot accuracies, one row an encoder: top-1, and top-5 of more than five classes.
 
     Below a row that was also learnt from masked images stand that row and its
     difference from the whole images (the paper's table 15).
@@ -38,10 +43,6 @@ def low_shot_table(rows: Mapping[str, Measured]) -> str:
     Args:
         rows: By the encoder's name what
             :func:`~msn_mm.evaluation.low_shot_protocol.measure` returns.
-
-    Returns:
-        Plain text: top-1, top-5 where there are more than five classes, and
-        the seconds that the fits took; accuracies in percent.
     """
     columns = list(next(iter(rows.values())))
     tops = [
@@ -63,14 +64,19 @@ def low_shot_table(rows: Mapping[str, Measured]) -> str:
                 lines.append(
                     ["  difference", *(f"{masked[c][f'{top}_delta_mean']:+.1f}" for c in columns)]
                 )
-        title = f"{top[:3]}-{top[3:]} accuracy (%)"
-        tables.append(format_table([title, *(heading(c) for c in columns)], lines))
+        tables.append(Table([accuracy_heading(top), *(heading(c) for c in columns)], lines))
+    return tables
+
+
+def low_shot_table(rows: Mapping[str, Measured]) -> str:
+    """Lay out :func:`low_shot_tables`, and the seconds that the fits took, as plain text."""
+    columns = list(next(iter(rows.values())))
     seconds = [
         [name, *(f"{sum(measured[c]['seconds']):.2f}" for c in columns)]
         for name, measured in rows.items()
     ]
-    tables.append(format_table(["fits, seconds in all", *(heading(c) for c in columns)], seconds))
-    return "\n\n".join(tables)
+    times = Table(["fits, seconds in all", *(heading(c) for c in columns)], seconds)
+    return "\n\n".join(table.text() for table in [*low_shot_tables(rows), times])
 
 
 def unconverged(rows: Mapping[str, Measured]) -> list[str]:
@@ -94,16 +100,16 @@ def unconverged(rows: Mapping[str, Measured]) -> list[str]:
     return lines
 
 
-def transfer_table(rows: Mapping[str, Mapping[str, Measured]]) -> str:
-    """Lay out linear transfer, one row an encoder, columns by data set and labels.
+def transfer_table(rows: Mapping[str, Mapping[str, Measured]]) -> Table:
+    """Return linear transfer, one row an encoder, columns by data set and labels.
 
     Args:
         rows: By the encoder's name and the data set's what
             :func:`~msn_mm.evaluation.low_shot_protocol.measure` returns.
     """
     columns = [(data, labels) for data, measured in _first(rows).items() for labels in measured]
-    return format_table(
-        ["top-1 accuracy (%)", *(f"{data}, {labels}" for data, labels in columns)],
+    return Table(
+        [accuracy_heading("top1"), *(f"{data}, {labels}" for data, labels in columns)],
         [
             [name, *(spread(measured[data][labels], "top1") for data, labels in columns)]
             for name, measured in rows.items()
@@ -111,22 +117,22 @@ def transfer_table(rows: Mapping[str, Mapping[str, Measured]]) -> str:
     )
 
 
-def knn_table(rows: Mapping[str, Measured]) -> str:
-    """Lay out k-NN accuracies, one row an encoder: top-1 and top-5 for each k."""
+def knn_tables(rows: Mapping[str, Measured]) -> list[Table]:
+    """Return k-NN accuracies, one row an encoder: top-1 and top-5 for each k."""
     ks = list(_first(rows))
-    return "\n\n".join(
-        format_table(
-            [f"{top[:3]}-{top[3:]} accuracy (%)", *(f"k = {k}" for k in ks)],
+    return [
+        Table(
+            [accuracy_heading(top), *(f"k = {k}" for k in ks)],
             [[name, *(f"{measured[k][top]:.1f}" for k in ks)] for name, measured in rows.items()],
         )
         for top in ("top1", "top5")
-    )
+    ]
 
 
-def masking_table(rows: Mapping[str, Measured]) -> str:
-    """Lay out the cosine of masked and whole features, one row an encoder, columns by ratio."""
+def masking_table(rows: Mapping[str, Measured]) -> Table:
+    """Return the cosine of masked and whole features, one row an encoder, columns by ratio."""
     ratios = list(_first(rows)["by_ratio"])
-    return format_table(
+    return Table(
         [
             "cosine with the whole image",
             *(f"{float(ratio):.0%} masked" for ratio in ratios),

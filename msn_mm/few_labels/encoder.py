@@ -84,7 +84,7 @@ def read_encoder(
     """
     notes: list[str] = []
     if checkpoint is not None and Path(checkpoint).expanduser().is_dir():
-        checkpoint, notes = _in_directory(Path(checkpoint).expanduser())
+        checkpoint, notes = newest_in_directory(Path(checkpoint).expanduser())
     name = "the config's own weights" if checkpoint is None else str(checkpoint)
     if config is not None:
         converted = _of_config(config, checkpoint, name)
@@ -129,8 +129,18 @@ def _encoder_alone(converted: Converted) -> Converted:
     )
 
 
-def _in_directory(directory: Path) -> tuple[Path, list[str]]:
-    """Return a training's newest whole checkpoint, or a directory that is a checkpoint itself."""
+def newest_in_directory(directory: Path) -> tuple[Path, list[str]]:
+    """Return a training's newest whole checkpoint, or a directory that is a checkpoint itself.
+
+    Args:
+        directory: Of a training, or of Hugging Face.
+
+    Returns:
+        The checkpoint, and a sentence for each newer file that cannot be used.
+
+    Raises:
+        UserError: It is a training's, and none of its files is whole.
+    """
     if not training_checkpoints(directory):
         return directory, []
     newest, passed_over = newest_whole(directory)

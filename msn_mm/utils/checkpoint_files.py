@@ -72,6 +72,21 @@ def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
         check_checkpoint_file(path)
 
 
+def check_encoder_place(source: str, option: str) -> None:
+    """Refuse what is neither a checkpoint nor the directory of a training that has some.
+
+    Args:
+        source: What the user gave.
+        option: What names it.
+
+    Raises:
+        UserError: As :func:`check_checkpoint`.
+    """
+    place = user_path(source, option)
+    if not (place.is_dir() and training_checkpoints(place)):
+        check_checkpoint(source)
+
+
 def check_checkpoint_file(path: Path) -> FileKind:
     """Return a tensor file's kind.
 

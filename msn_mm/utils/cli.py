@@ -20,6 +20,8 @@ from msn_mm.errors import UserError
 # else to do makes a step ten times slower; a short spin costs nothing on an idle
 # one. It is read when torch is loaded, so a tool imports this module first.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# Likewise: what Apple's GPU has no kernel for is computed on the CPU instead of failing.
+os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 Main = Callable[[Sequence[str] | None], int | None]
 

@@ -18,10 +18,13 @@ def free_bytes(device: torch.device) -> int | None:
     """Return the bytes that a device can still give; None where nothing tells them.
 
     Of a CPU it is what the kernel calls available, or what the container's limit
-    leaves where that is less (Linux).
+    leaves where that is less (Linux). Of Apple's GPU, which shares the machine's memory,
+    it is what the system recommends to use at most, less what this process has.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     known = [free for free in (_available(), *map(_left_in, _CGROUPS)) if free is not None]
     return min(known, default=None)
 

@@ -80,6 +80,17 @@ def check_folder(option: str, path: str) -> None:
         raise UserError(f"{option}: data folder {path} {what}; give a directory of images")
 
 
+def check_training_directory(path: str | Path) -> None:
+    """Refuse a training's directory that is none.
+
+    Raises:
+        UserError: There is no such directory.
+    """
+    if not user_path(path, "WORK_DIR").is_dir():
+        what = "is a file" if Path(path).exists() else "does not exist"
+        raise UserError(f"work dir {path} {what}; give the directory that a training wrote")
+
+
 def check_output(path: str, option: str = "--out") -> None:
     """Refuse an output directory that cannot be made or written; nothing is made yet.
 

@@ -6,11 +6,10 @@ import argparse
 from typing import Any
 
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import check_checkpoint, training_checkpoints
+from msn_mm.utils.checkpoint_files import check_encoder_place
 from msn_mm.utils.checkpoint_options import AUTO, add_reading_options
 from msn_mm.utils.cli import add_cfg_options
 from msn_mm.utils.early_checks import check_config
-from msn_mm.utils.paths import user_path
 from msn_mm.utils.protocol_options import NO_CHECKPOINT, checkpoint_of
 
 
@@ -53,9 +52,7 @@ def check_encoder(args: Any) -> str | None:
     if checkpoint is None and args.config is None:
         raise UserError(f"--checkpoint {NO_CHECKPOINT} takes the config's weights: give --config")
     if checkpoint is not None:
-        place = user_path(checkpoint, "--checkpoint")
-        if not (place.is_dir() and training_checkpoints(place)):
-            check_checkpoint(checkpoint)
+        check_encoder_place(checkpoint, "--checkpoint")
     return checkpoint
 
 

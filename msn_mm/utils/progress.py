@@ -36,6 +36,12 @@ class Progress:
         self._shown_at = 0.0
         self._width = 0
 
+    @staticmethod
+    def say(what: str) -> None:
+        """Tell a terminal which part of the work begins; a pipe or a file is told nothing."""
+        if sys.stderr.isatty():
+            print(f"{what} ...", file=sys.stderr, flush=True)
+
     def __enter__(self) -> Progress:
         return self
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -165,6 +165,22 @@ def to_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | bool):
         return value
     return str(value)
+
+
+class Table(NamedTuple):
+    """The cells of a table, for a terminal or a page.
+
+    Attributes:
+        header: Names of the columns.
+        rows: As many cells each; the first names the row.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def text(self) -> str:
+        """Lay it out as plain text; see :func:`format_table`."""
+        return format_table(self.header, self.rows)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

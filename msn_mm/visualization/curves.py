@@ -217,7 +217,8 @@ def _line(axis: Axes, curve: Curve, colour: str, label: str, style: str = "-") -
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"no scalar log at '{path}'; train first, or name a run's directory")
-    return [record for record in map(_parse, path.read_text().splitlines()) if record]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [record for record in map(_parse, lines) if record]
 
 
 def _parse(line: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Shapes: E epochs, V views of a group, S side, C channels, R x K patches.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,10 @@ from msn_mm.datasets.keys import SampleKey
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
+from msn_mm.visualization.pixels import as_rgb
+
+# What stands for a patch that the network does not see.
+HIDDEN = np.array([0.93, 0.93, 0.96], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,62 @@ class ViewSource:
         sample = {"index": self._index, "unreadable": []}
         views = self._transform({**self._info, "key": key})
         batch = multi_view_collate([{"inputs": views, "data_samples": sample}])
-        groups = self._preprocessor(batch, training=True)["inputs"]
-        mean, std = self._preprocessor.mean, self._preprocessor.std
-        for name, group in groups.items():
-            hidden = self._model.hidden_patches(name, group)
-            images = (group["images"] * std + mean).clamp(0.0, 1.0).permute(0, 2, 3, 1)
-            for row, pixels in enumerate(images.numpy()):
-                yield ShownView(name, pixels, None if hidden is None else hidden[row].numpy())
+        yield from views_of_batch(self._model, self._preprocessor, batch, 1)[0]
+
+
+def views_of_batch(
+    model: Any, preprocessor: Any, batch: Mapping[str, Any], count: int
+) -> list[list[ShownView]]:
+    """Return the views of a batch's first images, as the network gets them.
+
+    Nothing random is drawn: what a view is follows its numbers and its key.
+
+    Args:
+        model: Its ``hidden_patches`` tells the masks.
+        preprocessor: Augments and normalises.
+        batch: As :func:`~msn_mm.datasets.collate.multi_view_collate` gives it, of B images.
+        count: Images at most.
+
+    Returns:
+        For each image its views, group by group.
+    """
+    total = len(batch["data_samples"]["index"])
+    count = min(count, total)
+    first = {name: _first(group, total, count) for name, group in batch["inputs"].items()}
+    groups = preprocessor({"inputs": first, "data_samples": {}}, training=True)["inputs"]
+    mean, std = preprocessor.mean, preprocessor.std
+    shown: list[list[ShownView]] = [[] for _ in range(count)]
+    for name, group in groups.items():
+        hidden = model.hidden_patches(name, group)
+        images = (group["images"] * std + mean).clamp(0.0, 1.0).permute(0, 2, 3, 1)
+        for row, pixels in enumerate(images.cpu().numpy()):
+            mask = None if hidden is None else hidden[row].cpu().numpy()
+            shown[row % count].append(ShownView(name, pixels, mask))
+    return shown
+
+
+def painted(view: ShownView) -> np.ndarray:
+    """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
+    side = view.pixels.shape[0]
+    pixels = as_rgb(view.pixels).copy()
+    if view.hidden is None:
+        return pixels
+    rows, columns = view.hidden.shape
+    # What the patch size does not divide is cut off; it counts to no patch.
+    height, width = side // rows, side // columns
+    for row, column in np.argwhere(view.hidden):
+        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width] = HIDDEN
+    return pixels
+
+
+def _first(group: Mapping[str, Any], total: int, count: int) -> dict[str, Any]:
+    """Rows of the first images of a group; rows v * B ... v * B + B - 1 are view v."""
+
+    def rows(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.unflatten(0, (-1, total))[:, :count].flatten(0, 1)
+
+    params = {op: rows(numbers) for op, numbers in group["params"].items()}
+    return {"images": rows(group["images"]), "key": rows(group["key"]), "params": params}
 
 
 def _numbered(dataset: Any, number: int) -> dict[str, Any]:

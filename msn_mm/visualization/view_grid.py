@@ -9,12 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from msn_mm.visualization.pixels import as_rgb
-from msn_mm.visualization.shown_views import ShownView
+from msn_mm.visualization.shown_views import ShownView, painted
 from msn_mm.visualization.style import new_figure, save_png
 
 # Inches of the largest view's side, and what a picture may be wide in all.
 _SIDE, _WIDEST = 1.5, 20.0
-_HIDDEN = np.array([0.93, 0.93, 0.96], dtype=np.float32)
 
 
 def plot_views(
@@ -50,7 +49,7 @@ def plot_views(
             row[0].set_title("image\n" + f"{original.shape[1]} x {original.shape[0]}", fontsize=8)
         row[0].set_ylabel(f"epoch {epoch}", fontsize=8)
         for axis, view in zip(row[1:], views, strict=True):
-            _show(axis, painted(view.pixels, view.hidden))
+            _show(axis, painted(view))
     for axis, heading in zip(axes[0][1:], _headings(epochs), strict=True):
         axis.set_title(heading, fontsize=8, loc="left")
     save_png(figure, out)
@@ -58,28 +57,6 @@ def plot_views(
 
 def _show(axis: Axes, pixels: np.ndarray) -> None:
     axis.imshow(as_rgb(pixels), interpolation="nearest")
-
-
-def painted(pixels: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    """Paint an image's hidden patches over in the pale colour.
-
-    Args:
-        pixels: ``(S, S, C)`` float32 in [0, 1].
-        hidden: ``(R, K)`` bool; None where nothing is.
-
-    Returns:
-        ``(S, S, 3)``, new.
-    """
-    side = pixels.shape[0]
-    pixels = as_rgb(pixels).copy()
-    if hidden is None:
-        return pixels
-    rows, columns = hidden.shape
-    # What the patch size does not divide is cut off; it counts to no patch.
-    height, width = side // rows, side // columns
-    for row, column in np.argwhere(hidden):
-        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width] = _HIDDEN
-    return pixels
 
 
 def _headings(epochs: Sequence[Sequence[ShownView]]) -> list[str]:

@@ -35,3 +35,12 @@ def test_a_terminal_is_left_clean() -> None:
     text = stream.getvalue()
     assert "features: 1 of 3 images" in text and text.endswith(" \r")
     assert len(text.strip("\r").split("\r")) == 2
+
+
+@pytest.mark.parametrize("tty", [True, False])
+def test_parts_of_the_work_are_told_to_a_terminal_alone(
+    tty: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: tty)
+    Progress.say("Attention maps")
+    assert capsys.readouterr().err == ("Attention maps ...\n" if tty else "")

@@ -11,6 +11,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type="UnreadableImagesHook", max_bad_fraction=0.05),
     dict(type="ThroughputHook"),
+    dict(type="PicturesHook"),
 ]
 visualizer = dict(
     type="LazyVisualizer",

@@ -18,6 +18,9 @@ from msn_mm.models.methods.base import MSN_KNOBS, CollapseKnobs
 from msn_mm.models.ops.statistics import entropy, feature_std, prototypes_in_use, rank_me
 from msn_mm.registry import HOOKS
 
+# Of readings that nobody takes.
+_MOST_READINGS = 1000
+
 
 class Reading(NamedTuple):
     """What the monitor saw at one check, averaged over the window where noise matters."""
@@ -89,6 +92,10 @@ class CollapseMonitorHook(Hook):
         ValueError: If interval or window is below 1, or grace outside [0, 1].
         FloatingPointError: During training, when all of a window's losses are not
             finite and no guard skips such steps (:class:`NonFiniteStepsHook`).
+
+    Attributes:
+        announced: Names of the troubles that two checks in a row have shown, the last among them.
+        told: What the last check found: see :func:`diagnose`.
     """
 
     priority = "BELOW_NORMAL"
@@ -103,6 +110,8 @@ class CollapseMonitorHook(Hook):
         self.window = window
         self.grace = grace
         self.announced: set[str] = set()
+        self.told: dict[str, str] = {}
+        self._readings: deque[dict[str, float]] = deque(maxlen=_MOST_READINGS)
         self._previous: set[str] = set()
         self._best_rank = 0.0
         self._recent: deque[dict[str, Tensor]] = deque(maxlen=window)
@@ -115,6 +124,8 @@ class CollapseMonitorHook(Hook):
             "previous": sorted(self._previous),
             "best_rank": self._best_rank,
             "recent": [{name: value.cpu() for name, value in seen.items()} for seen in recent],
+            "told": dict(self.told),
+            "readings": list(self._readings) if get_rank() == 0 else [],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,6 +133,18 @@ class CollapseMonitorHook(Hook):
         self.announced, self._previous = set(state["announced"]), set(state["previous"])
         self._best_rank = state["best_rank"]
         self._recent = deque(map(dict, state["recent"]), maxlen=self.window)
+        self.told = dict(state.get("told", {}))
+        self._readings = deque(map(dict, state.get("readings", ())), maxlen=_MOST_READINGS)
+
+    def take_readings(self) -> dict[str, float]:
+        """Return the means of what was seen since the last call; empty without a check.
+
+        ``loss``, ``rank_me`` and, of a method with prototypes, ``mean_entropy``.
+        """
+        taken = list(self._readings)
+        self._readings.clear()
+        names = taken[-1] if taken else ()
+        return {name: sum(one[name] for one in taken) / len(taken) for name in names}
 
     def after_train_iter(
         self,
@@ -167,13 +190,22 @@ class CollapseMonitorHook(Hook):
             value = getattr(reading, name)
             if value is not None:
                 runner.message_hub.update_scalar(f"train/{name}", value)
+        self._keep(reading, stack.get("loss"))
         troubles = diagnose(reading, knobs)
         if runner.iter + 1 < self.grace * runner.max_iters:
             troubles.pop("uniform predictions", None)
         for name in troubles.keys() & self._previous - self.announced:
             runner.logger.warning(f"Collapse monitor, {name}: {troubles[name]}.")
         self.announced = (self.announced | self._previous) & troubles.keys()
-        self._previous = set(troubles)
+        self._previous, self.told = set(troubles), troubles
+
+    def _keep(self, reading: Reading, losses: list[Tensor] | None) -> None:
+        kept = {"rank_me": reading.rank_me}
+        if losses:
+            kept["loss"] = float(torch.stack(losses).mean())
+        if reading.mean_entropy is not None:
+            kept["mean_entropy"] = reading.mean_entropy
+        self._readings.append(kept)
 
 
 def _of_prototypes(stack: Mapping[str, list[Tensor]]) -> dict[str, Any]:

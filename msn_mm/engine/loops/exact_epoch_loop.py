@@ -102,6 +102,10 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         iteration = saved.epoch * len(self.dataloader) + self._first
         return replace(now, iter=iteration, images=saved.images)
 
+    def end_after(self, epoch: int) -> None:
+        """End when so many epochs are over, as if they were all; schedules keep their length."""
+        self._max_epochs = epoch
+
     def run(self) -> torch.nn.Module:
         """Train."""
         together = False

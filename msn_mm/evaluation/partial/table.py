@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msn_mm.evaluation.tables import heading, spread
-from msn_mm.utils.results import format_table
+from msn_mm.evaluation.tables import accuracy_heading, heading, spread
+from msn_mm.utils.results import Table, format_table
 
 _STRATEGIES = {
     "partial": "partial fine-tuning",
     "linear": "linear evaluation",
     "better": "better of the two *",
 }
-_NOTE = (
+NOTE = (
     "* by mean top-1, as the paper reports MAE (in top-5 it may be the lower); chosen on the very "
     "images that it is measured on, which flatters it: tell which of the two you would have taken "
     "before you looked"
@@ -34,15 +34,15 @@ def better_of(partial: Any, linear: Any) -> dict[str, Any]:
     return {**kept, "method": name, "chosen_on": CHOSEN_ON}
 
 
-def partial_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay out both strategies of each encoder and the better one, columns by labels.
+def partial_tables(rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Return both strategies of each encoder and the better one, columns by labels.
 
     Args:
         rows: By the encoder's name and the column of labels ``partial``, ``linear``
             and ``better``.
 
     Returns:
-        Plain text: top-1, and top-5 where there are more than five classes; in percent.
+        Top-1, and top-5 where there are more than five classes; in percent.
     """
     columns = list(next(iter(rows.values())))
     tables = []
@@ -54,9 +54,13 @@ def partial_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
             lines.append([name, *[""] * len(columns)])
             for key, words in _STRATEGIES.items():
                 lines.append([f"  {words}", *(spread(measured[c][key], top) for c in columns)])
-        title = f"{top[:3]}-{top[3:]} accuracy (%)"
-        tables.append(format_table([title, *map(heading, columns)], lines))
-    return "\n\n".join([*tables, _NOTE])
+        tables.append(Table([accuracy_heading(top), *map(heading, columns)], lines))
+    return tables
+
+
+def partial_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out :func:`partial_tables` as plain text, and what the better one is worth."""
+    return "\n\n".join([*(table.text() for table in partial_tables(rows)), NOTE])
 
 
 def choices_table(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from msn_mm.evaluation.robustness.protocol import by_severity
-from msn_mm.utils.results import format_table
+from msn_mm.utils.results import Table
 
 TITLES = {
     "imagenet_a": "ImageNet-A",
@@ -25,7 +25,8 @@ def robustness_tables(rows: Rows) -> str:
         rows: As in :func:`summary_table`.
     """
     kinds = [k for k in ("imagenet_c", "corrupted") if k in next(iter(rows.values()))]
-    return "\n\n".join([summary_table(rows), *(corruption_table(rows, kind) for kind in kinds)])
+    tables = [summary_table(rows), *(corruption_table(rows, kind) for kind in kinds)]
+    return "\n\n".join(table.text() for table in tables)
 
 
 def notes(rows: Rows, found: int = 0) -> list[str]:
@@ -65,8 +66,8 @@ def notes(rows: Rows, found: int = 0) -> list[str]:
     return lines
 
 
-def summary_table(rows: Rows) -> str:
-    """Lay out table 14, one row a classifier; what was not measured is left out.
+def summary_table(rows: Rows) -> Table:
+    """Return table 14, one row a classifier; what was not measured is left out.
 
     Args:
         rows: By the classifier's name, by the data's what
@@ -80,7 +81,7 @@ def summary_table(rows: Rows) -> str:
     columns.append(("corrupted", "mean_error", "corrupted, mean error (%)"))
     columns.append(("corrupted", "mce_of_baseline", f"corrupted, mCE against {_baseline(rows)}"))
     shown = [c for c in columns if any(c[1] in row.get(c[0], {}) for row in rows.values())]
-    return format_table(
+    return Table(
         ["classifier", *(title for *_, title in shown)],
         [
             [name, *(_number(row.get(kind, {}).get(value)) for kind, value, _ in shown)]
@@ -89,8 +90,8 @@ def summary_table(rows: Rows) -> str:
     )
 
 
-def corruption_table(rows: Rows, kind: str) -> str:
-    """Lay out one line a corruption.
+def corruption_table(rows: Rows, kind: str) -> Table:
+    """Return one line a corruption.
 
     One classifier has a column a severity, several have a column each.
 
@@ -116,7 +117,7 @@ def corruption_table(rows: Rows, kind: str) -> str:
             values = [one[normalised] for one in first["corruptions"].values()]
             for line, value in zip(lines, [*values, first[means]], strict=True):
                 line.append(_number(value))
-        return format_table(header, lines)
+        return Table(header, lines)
     header = [title]
     columns = []
     for name, one in measured.items():
@@ -126,7 +127,7 @@ def corruption_table(rows: Rows, kind: str) -> str:
             header.append(label)
             columns.append([*(c[normalised] for c in one["corruptions"].values()), one[means]])
     names = [*first["corruptions"], "mean"]
-    return format_table(
+    return Table(
         header,
         [[name, *(_number(column[i]) for column in columns)] for i, name in enumerate(names)],
     )

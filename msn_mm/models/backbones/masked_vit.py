@@ -178,16 +178,17 @@ class MaskedViT(nn.Module):
         last = [self.vit.norm(x) if norm else x for x in outputs]
         return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
 
-    def tokens_before_last(self, images: Tensor) -> Tensor:
-        """Return what the last block is given, for a training of that block alone.
+    def tokens_before_last(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return what the last block is given, for a training of that block or a look at it.
 
         Args:
             images: ``(B, C, H, W)``, normalised.
+            keep: As in :meth:`forward`.
 
         Returns:
-            ``(B, T, D)``: CLS, registers where there are any, and all patches.
+            ``(B, T, D)``: CLS, registers where there are any, and the patches.
         """
-        x = self._embed(images, 0.0, None, None)
+        x = self._embed(images, 0.0, keep, None)
         for block in self.vit.blocks[:-1]:
             x = block(x)
         return x

@@ -34,8 +34,12 @@ class WeightNormLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, P)`` -> ``(B, K)``."""
+        return F.linear(x, self.rows())
+
+    def rows(self) -> Tensor:
+        """Return the rows ``(K, P)``, with their lengths."""
         rows = F.normalize(self.weight, dim=1)
-        return F.linear(x, rows if self.length is None else rows * self.length)
+        return rows if self.length is None else rows * self.length
 
 
 @MODELS.register_module()

@@ -162,3 +162,25 @@ class PretrainingMethod(BaseModel):
             seen whole.
         """
         return None
+
+    def prototypes(self) -> Tensor | None:
+        """Return what images are assigned to, ``(K, P)``; None of a method without prototypes.
+
+        The scores of images are ``project(images) @ prototypes().T``: the logits of the
+        target network, of DINO before centring, without their temperature.
+        """
+        return None
+
+    def project(self, images: Tensor) -> Tensor:
+        """Project whole images by the target network, to where the prototypes lie.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+
+        Returns:
+            ``(B, P)`` of length 1.
+
+        Raises:
+            NotImplementedError: Of a method without prototypes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no prototypes")

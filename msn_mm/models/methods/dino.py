@@ -90,6 +90,16 @@ class DINO(SelfDistillation):
         """Tell what a step does with the views of a group."""
         return ViewUse(target=name in self.target_views)
 
+    def prototypes(self) -> Tensor:
+        """Return the last layer's rows ``(K, P)``, by which the target's logits are made."""
+        head: Any = self.target_head
+        return head.last_layer.rows()
+
+    def project(self, images: Tensor) -> Tensor:
+        """Project whole images by the target network: ``(B, C, H, W)`` -> ``(B, P)``."""
+        head: Any = self.target_head
+        return head.embed(self.target_backbone(images))
+
     def loss(self, inputs: Views) -> dict[str, Tensor]:
         """Compute the loss of a training batch, and statistics for the log."""
         whole, others = self.split(inputs)

@@ -6,6 +6,7 @@ Legend: B images, V anchor views an image, D representation width, P projection 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
@@ -77,6 +78,14 @@ class MSN(SelfDistillation):
         if name == TARGET:
             return ViewUse(trained=False, target=True)
         return ViewUse(mask_ratio=self.mask_ratio.get(name, 0.0))
+
+    def prototypes(self) -> Tensor:
+        """Return the prototypes ``(K, P)``, of length 1 as the loss takes them."""
+        return F.normalize(self.head.prototypes, dim=1)
+
+    def project(self, images: Tensor) -> Tensor:
+        """Project whole images by the target network: ``(B, C, H, W)`` -> ``(B, P)``."""
+        return F.normalize(self.target_head(self.target_backbone(images)), dim=1)
 
     def loss(self, inputs: Views) -> dict[str, Tensor]:
         """Compute the losses of a training batch, and statistics for the log.

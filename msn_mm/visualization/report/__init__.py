@@ -1,0 +1,1 @@
+"""A page on what a training did: one module a section."""

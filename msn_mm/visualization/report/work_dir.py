@@ -1,0 +1,285 @@
+"""What a training's directory holds, read defensively: it may be half written, or resumed often."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from msn_mm.convert.torch_file import read_tensor_file
+from msn_mm.engine.checkpointing import newest_whole
+from msn_mm.engine.launch import load_config
+from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import training_checkpoints
+from msn_mm.utils.early_checks import check_training_directory
+from msn_mm.visualization.curves import History, find_scalars, read_history
+
+TOOL = "report"
+_START = re.compile(r"\d{8}_\d{6}")
+# MMEngine's log tells the machine in its first lines and trouble anywhere.
+_HEADER_LINES = 60
+_WARNING = re.compile(r"- (WARNING|ERROR) - (.*)")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one tool measured.
+
+    Attributes:
+        path: Its ``results.json``, below the training's directory or named by the user.
+        content: What is in it.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def tool(self) -> str:
+        """Name of the tool."""
+        return str(self.content.get("tool"))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the numbers depend on."""
+        found = self.content.get("settings")
+        return found if isinstance(found, Mapping) else {}
+
+    def rows(self, name: str) -> dict[str, Any]:
+        """Return the metrics by row; those of a single row under ``name``."""
+        metrics = self.content.get("metrics")
+        if not isinstance(metrics, Mapping):
+            return {}
+        if isinstance(self.content.get("config"), list):
+            return dict(metrics)
+        return {name: metrics}
+
+
+@dataclass(frozen=True)
+class Start:
+    """One process of the training: the first, or one that resumed it.
+
+    Attributes:
+        name: When it started, as MMEngine names its directory.
+        first: Iteration of its first line in the log of scalars, if any.
+        last: Of its last one.
+        warnings: Warnings and errors of its log, by text how often.
+    """
+
+    name: str
+    first: int | None
+    last: int | None
+    warnings: Mapping[str, int]
+
+
+@dataclass
+class WorkDir:
+    """A training's directory.
+
+    Args:
+        path: The directory, as the user named it.
+        name: What the page calls the training.
+        more_results: Further ``results.json``, or directories with some.
+        checkpoint_asked: The checkpoint to look at; default: the newest whole one.
+
+    Raises:
+        UserError: There is no such directory, or no training in it.
+    """
+
+    path: Path
+    name: str
+    more_results: Sequence[Path] = ()
+    checkpoint_asked: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_work_dir(self.path)
+
+    @cached_property
+    def config_path(self) -> Path | None:
+        """The resolved config that the training wrote."""
+        dumped = sorted(self.path.glob("*/vis_data/config.py"))
+        own = sorted(self.path.glob("*.py"), key=lambda path: path.stat().st_mtime)
+        return next(iter([*own[-1:], *dumped[-1:]]), None)
+
+    @cached_property
+    def cfg(self) -> Config:
+        """The config.
+
+        Raises:
+            UserError: There is none, or it cannot be read.
+        """
+        if self.config_path is None:
+            raise UserError(
+                f"{self.path} holds no config; a training writes one at its start: copy it there"
+            )
+        return load_config(self.config_path)
+
+    @cached_property
+    def history(self) -> History:
+        """The logged scalars, of all starts in one."""
+        return read_history(find_scalars(self.path))
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The checkpoint to look at.
+
+        Raises:
+            UserError: There is none.
+        """
+        if self.checkpoint_asked is not None:
+            return self.checkpoint_asked
+        found, damaged = newest_whole(self.path)
+        if found is None:
+            told = f" (damaged: {damaged[0]})" if damaged else ""
+            raise UserError(f"{self.path} holds no whole checkpoint yet{told}")
+        return found
+
+    @property
+    def checkpoint_or_none(self) -> Path | None:
+        """The checkpoint, ``None`` where there is none."""
+        try:
+            return self.checkpoint
+        except UserError:
+            return None
+
+    @cached_property
+    def saved(self) -> Mapping[str, Any]:
+        """The checkpoint's content beside its weights; empty where there is none."""
+        try:
+            content, _ = read_tensor_file(self.checkpoint)
+        except UserError:
+            return {}
+        return content if isinstance(content, Mapping) else {}
+
+    def hook_state(self, name: str) -> Mapping[str, Any]:
+        """Return what the checkpoint's first process knew of a hook; empty if nothing."""
+        hooks = self.saved.get("hooks")
+        first = hooks[0] if isinstance(hooks, list) and hooks else hooks
+        state = first.get(name) if isinstance(first, Mapping) else None
+        return state if isinstance(state, Mapping) else {}
+
+    @cached_property
+    def results(self) -> list[Results]:
+        """What tools measured, below the directory and where the user said; by path."""
+        files = set(self.path.rglob("results.json"))
+        for place in self.more_results:
+            files |= {place} if place.is_file() else set(place.rglob("results.json"))
+        found = (_read_results(path) for path in sorted(files))
+        return [one for one in found if one is not None and one.tool != TOOL]
+
+    def results_of(self, *tools: str) -> list[Results]:
+        """Return the results of some tools."""
+        return [one for one in self.results if one.tool in tools]
+
+    @cached_property
+    def starts(self) -> list[Start]:
+        """The processes of the training, in order."""
+        return [
+            Start(place.name, *_steps(place / "vis_data" / "scalars.json"), _warnings(place))
+            for place in sorted(self.path.iterdir())
+            if place.is_dir() and _START.fullmatch(place.name)
+        ]
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Versions and hardware: of the training's results, else of its log's beginning."""
+        for one in self.results_of("train", "demo", "finetune", "linear"):
+            told = one.content.get("environment")
+            if isinstance(told, Mapping) and told:
+                return {str(key): str(value) for key, value in told.items() if value is not None}
+        for log in sorted(self.path.glob("*/*.log"), reverse=True):
+            found = {}
+            for line in _lines(log, _HEADER_LINES):
+                told = re.match(
+                    r"\s+(Python|PyTorch|TorchVision|OpenCV|MMEngine|GPU [\d,]+): (.*)", line
+                )
+                if told:
+                    found[told[1].lower()] = told[2].partition(" (")[0].strip()
+            if found:
+                return found
+        return {}
+
+
+def names_of(paths: Sequence[str]) -> list[str]:
+    """Name directories by their last parts, as many as tell them apart.
+
+    Raises:
+        UserError: One is named twice.
+    """
+    parts = [Path(path).resolve().parts for path in paths]
+    if len(set(parts)) < len(parts):
+        twice = next(path for path, own in zip(paths, parts, strict=True) if parts.count(own) > 1)
+        raise UserError(f"work dir {twice} is named twice; name each training once")
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-count:]) for own in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def check_work_dir(path: Path) -> None:
+    """Refuse what is no directory of a training.
+
+    Raises:
+        UserError: Naming what it is instead.
+    """
+    check_training_directory(path)
+    if find_scalars(path) or training_checkpoints(path):
+        return
+    own = _read_results(path / "results.json")
+    if own is not None:
+        raise UserError(
+            f"{path} holds results of tools/{own.tool}.py and no training; give the directory of "
+            "the training, and this one by --results"
+        )
+    if not any(path.iterdir()):
+        raise UserError(f"work dir {path} is empty; train first: python tools/train.py CONFIG")
+    inner = sorted(p.parent.parent.parent for p in path.glob("*/**/vis_data/scalars.json"))
+    hint = f"; do you mean {inner[0]}?" if inner else "; give the directory that a training wrote"
+    raise UserError(f"{path} holds neither logged scalars nor checkpoints{hint}")
+
+
+def _read_results(path: Path) -> Results | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return Results(path, content) if isinstance(content, dict) and "tool" in content else None
+
+
+def _steps(scalars: Path) -> tuple[int | None, int | None]:
+    steps = []
+    for line in _lines(scalars):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("iter"), int):
+            steps.append(record["iter"])
+    return (steps[0], steps[-1]) if steps else (None, None)
+
+
+def _warnings(place: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for log in sorted(place.glob("*.log")):
+        for line in _lines(log):
+            found = _WARNING.search(line)
+            if found:
+                counts[found[2]] = counts.get(found[2], 0) + 1
+    return counts
+
+
+def _lines(path: Path, most: int | None = None) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file):
+                if most is not None and number >= most:
+                    return
+                yield line.rstrip("\n")
+    except OSError:
+        return

@@ -1,0 +1,3 @@
+from tests.visualization.report.trained import trained
+
+__all__ = ["trained"]
