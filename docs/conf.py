@@ -43,7 +43,6 @@ napoleon_attr_annotations = True
 
 html_theme = "furo"
 html_title = f"msn_mm {release}"
-html_static_path = ["_static"]
 
 
 def _within_the_site(text: str) -> str:

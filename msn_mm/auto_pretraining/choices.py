@@ -17,6 +17,7 @@ from msn_mm.auto_pretraining.settings import Choices, CostOf, Start, Wishes
 from msn_mm.auto_pretraining.sizes import LADDER, Size, head_of, largest_for
 from msn_mm.auto_pretraining.views import SHRUNK_SIDE, ViewSizes, sizes_at, view_sizes
 from msn_mm.convert.architecture import ViTArchitecture
+from msn_mm.datasets.pixel_window import Window
 from msn_mm.engine import micro_batch
 from msn_mm.engine.batch import BatchPlan
 from msn_mm.utils.training_cost import TrainingCost
@@ -124,6 +125,7 @@ def _settings(
         mirror=not images.is_grey if wishes.mirror is None else wishes.mirror,
         mean=mean,
         std=std,
+        window=_window(images.window, channels),
         batch=batch,
         micro_batch=None,
         epochs=1,
@@ -151,6 +153,13 @@ def _fitted(chosen: Choices, cost: TrainingCost, machine: Machine) -> Choices:
         size, needed = fit.size, fit.needed
     rate = machine.flops_per_s * _REACHED[machine.kind] / cost.flops(size)
     return dataclasses.replace(chosen, micro_batch=size, needed=needed, images_per_s=rate)
+
+
+def _window(window: Window | None, channels: int) -> Window | None:
+    """Return the window for the channels that a checkpoint wants: one for all if they differ."""
+    if window is None or len(window) == channels:
+        return window
+    return ((min(low for low, _ in window), max(high for _, high in window)),)
 
 
 def _batches(images: int) -> list[int]:

@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from msn_mm.auto_pretraining.settings import Choices, CostOf
 from msn_mm.auto_pretraining.views import view_groups
+from msn_mm.datasets.pixel_window import window_setting
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.micro_batch import build_on_meta, cost_of
 from msn_mm.evaluation.folder_images import folder_view
@@ -72,7 +73,8 @@ def make_config(chosen: Choices, data: Data) -> Config:
         cfg.env_cfg.mp_cfg.mp_start_method = "spawn"
     transform = loader.dataset.transform
     transform.channels = channels
-    groups = view_groups(chosen.sizes, chosen.focal_views, chosen.is_grey, chosen.mirror)
+    transform.update(window_setting(chosen.window))
+    groups = view_groups(chosen.sizes, chosen.focal_views, chosen.is_grey, chosen.mirror, channels)
     transform["views"] = ConfigDict(groups)
     # The rate is this batch's: what a user scales, scales from here.
     cfg.global_batch_size = cfg.base_batch_size = chosen.batch
@@ -163,6 +165,7 @@ def _measure(cfg: Config, chosen: Choices, data: Data) -> None:
     assert data.labels is not None
     # As msn-mm fit is going to see them.
     view = folder_view(Config(dict(model=dict(backbone=chosen.backbone)))).settings()
+    view |= window_setting(chosen.window)
     dataset = dict(
         type="UserLabels",
         labels=_full(data.labels),

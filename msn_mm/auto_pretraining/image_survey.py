@@ -1,4 +1,4 @@
-"""How many images a folder has, how large they are, and whether they are grey."""
+"""How many images a folder has, how large they are, and what their pixels hold."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from pathlib import Path
 
 import numpy as np
 
-from msn_mm.datasets.decode import UnreadableImageError, read_header, read_image
+from msn_mm.datasets.decode import (
+    TIFF_BEGINS,
+    Header,
+    UnreadableImageError,
+    first_bytes,
+    read_header,
+)
+from msn_mm.datasets.deep_images import read_deep_header
 from msn_mm.datasets.image_folder import ImageFolder
+from msn_mm.datasets.image_statistics import folder_statistics
+from msn_mm.datasets.pixel_window import Window
 from msn_mm.errors import UserError
 from msn_mm.utils.progress import Progress
 
 HEADERS = 1000
 """Files whose header is read."""
 PIXELS = 128
-"""Of these the files that are decoded whole."""
+"""Files that are decoded whole."""
 LEAST_IMAGES = 32
 """Fewer would be no two batches."""
-# Mean difference of the channels, in grey levels, below which an RGB file shows no colour.
-_GREY = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,13 @@ class Survey:
         digest: SHA-256 of their paths below the folder, in order.
         short_side: 10 %, 50 % and 90 % quantile of the shorter side, in pixels.
         formats: How many of the sample have which format.
-        is_grey: No image of the sample has colour.
-        mean: Of each channel (one of grey images), on the scale 0-255.
+        is_grey: No image of the sample has colour; then C is 1, whatever the files store.
+        mean: Of each of C channels, on the scale 0-255.
         std: Likewise.
         headers: Files of the sample.
         broken: What is wrong with those of them that cannot be read, by path.
+        window: The range of values of 16-bit files that becomes 0 to 255; else ``None``.
+        notes: What may surprise, one sentence each.
     """
 
     count: int
@@ -50,11 +59,13 @@ class Survey:
     std: tuple[float, ...]
     headers: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    window: Window | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
-        return 1 if self.is_grey else 3
+        """C."""
+        return len(self.mean)
 
     def __str__(self) -> str:
         """Return the folder in a few words."""
@@ -62,6 +73,10 @@ class Survey:
         sides = f"{middle}" if low == high else f"{low} to {high} (median {middle})"
         kinds = ", ".join(sorted(self.formats, key=lambda name: (-self.formats[name], name)))
         colour = "grey" if self.is_grey else "in colour"
+        if self.channels not in (1, 3):
+            colour = f"{self.channels} channels"
+        if self.window is not None:
+            colour += " of 16 bits"
         text = f"{self.count:,} images, {colour}, {kinds}; shorter side {sides} pixels"
         if self.broken:
             text += f"; {len(self.broken)} of {self.headers} sampled files cannot be read"
@@ -76,7 +91,8 @@ def survey(folder: str | Path, progress: bool = False) -> Survey:
         progress: Whether to tell a terminal how far it is.
 
     Raises:
-        UserError: There are too few images, or none of the sample can be read.
+        UserError: There are too few images, none of the sample can be read, or they
+            differ in channels.
     """
     images = ImageFolder(folder)
     paths = [images.get_data_info(i)["img_path"] for i in range(len(images))]
@@ -89,19 +105,14 @@ def survey(folder: str | Path, progress: bool = False) -> Survey:
     headers = {}
     broken: dict[str, str] = {}
     sample = _spread(paths, HEADERS)
-    whole = set(_spread(sample, PIXELS))
-    pixels: list[np.ndarray] = []
     with Progress(len(sample), "looking at the images" if progress else None) as shown:
         for number, path in enumerate(sample):
             try:
-                header = read_header(path)
-                if path in whole:
-                    pixels.append(read_image(path))
-                headers[path] = header
+                headers[path] = _read_header(path)
             except UnreadableImageError as error:
                 broken[path] = error.reason
             shown.to(number + 1)
-    if not headers or not pixels:
+    if not headers:
         path, reason = next(iter(broken.items()))
         raise UserError(
             f"no image of {folder} can be read, for example {path}: {reason}; give a directory of "
@@ -109,18 +120,20 @@ def survey(folder: str | Path, progress: bool = False) -> Survey:
         )
     sides = [min(header.width, header.height) for header in headers.values()]
     quantiles = np.quantile(sides, (0.1, 0.5, 0.9), method="nearest").astype(int).tolist()
-    is_grey = all(map(_shows_no_colour, pixels))
-    mean, std = pixel_statistics(pixels, 1 if is_grey else 3)
+    pixels = folder_statistics(folder, PIXELS)
+    kept = slice(1) if pixels.is_grey else slice(None)
     return Survey(
         count=len(paths),
         digest=listing_digest(paths, images.data_root),
         short_side=(quantiles[0], quantiles[1], quantiles[2]),
         formats=dict(Counter(header.format for header in headers.values())),
-        is_grey=is_grey,
-        mean=mean,
-        std=std,
+        is_grey=pixels.is_grey,
+        mean=pixels.mean[kept],
+        std=pixels.std[kept],
         headers=len(sample),
-        broken=broken,
+        broken={**broken, **pixels.errors},
+        window=None if pixels.window is None else pixels.window[kept],
+        notes=pixels.notes,
     )
 
 
@@ -138,28 +151,13 @@ def listing_digest(paths: Sequence[str], folder: str | Path) -> str:
     return hashlib.sha256(b"\0".join(names)).hexdigest()
 
 
-def pixel_statistics(
-    images: Sequence[np.ndarray], channels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel; every image counts alike.
-
-    Args:
-        images: uint8 (H, W, 3) each.
-        channels: 1 takes the images for grey: their first channel.
-
-    Returns:
-        Two tuples on the scale 0-255; deviations of at least 1.
-    """
-    flat = [image[..., :channels].reshape(-1, channels).astype(np.float64) for image in images]
-    mean = np.mean([pixels.mean(axis=0) for pixels in flat], axis=0)
-    square = np.mean([np.square(pixels - mean).mean(axis=0) for pixels in flat], axis=0)
-    std = np.sqrt(square).clip(min=1.0)
-    return tuple(mean.round(2).tolist()), tuple(std.round(2).tolist())
-
-
-def _shows_no_colour(image: np.ndarray) -> bool:
-    values = image.astype(np.int16)
-    return float((values.max(axis=2) - values.min(axis=2)).mean()) < _GREY
+def _read_header(path: str) -> Header:
+    try:
+        return read_header(path)
+    except UnreadableImageError:
+        if first_bytes(path) not in TIFF_BEGINS:
+            raise
+        return read_deep_header(path)
 
 
 def _spread(items: Sequence[str], most: int) -> list[str]:

@@ -16,6 +16,7 @@ from msn_mm.auto_pretraining.length import in_time, is_enough
 from msn_mm.auto_pretraining.machine import Machine
 from msn_mm.auto_pretraining.settings import Choices, Wishes
 from msn_mm.auto_pretraining.speed import Speed, spell_time, time_steps
+from msn_mm.errors import UserError
 
 _WIDTH = 96
 # Fewer images teach an encoder little by themselves.
@@ -49,8 +50,15 @@ def make_plan(machine: Machine, images: Survey, wishes: Wishes, data: Data) -> P
     """Choose, time a few real steps of the choice, and fit the length to the time.
 
     Raises:
-        UserError: As :func:`~msn_mm.auto_pretraining.speed.time_steps`.
+        UserError: The checkpoint to go on from reads other channels; and as
+            :func:`~msn_mm.auto_pretraining.speed.time_steps`.
     """
+    start = wishes.start
+    if start is not None and start.channels != images.channels and images.channels not in (1, 3):
+        raise UserError(
+            f"--from: {start.name} reads {start.channels} channel(s), and the images have "
+            f"{images.channels}: give a checkpoint of as many, or leave --from out"
+        )
     for tries_left in range(_TRIES - 1, -1, -1):
         chosen = choose(machine, images, wishes, cost_of_choices(data))
         try:
@@ -98,7 +106,7 @@ def describe(plan: Plan, machine: Machine, images: Survey, hours: float) -> str:
 
 
 def _notes(plan: Plan, machine: Machine, images: Survey, hours: float) -> list[str]:
-    notes = []
+    notes = list(images.notes)
     if images.broken:
         path, reason = next(iter(images.broken.items()))
         notes.append(f"{path}: {reason}; damaged files are replaced by others and counted")

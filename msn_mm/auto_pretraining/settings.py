@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msn_mm.auto_pretraining.views import ViewSizes
+from msn_mm.datasets.pixel_window import Window
 from msn_mm.utils.training_cost import TrainingCost
 
 DEFAULT_HOURS = 12.0
@@ -68,10 +69,11 @@ class Choices:
         head: Hidden and output width, and number of prototypes.
         sizes: Sides of views and patches.
         focal_views: Focal views an image.
-        is_grey: One channel, and augmentations without colour.
+        is_grey: Augmentations are those of grey images.
         mirror: Whether views are mirrored.
         mean: Of the pixels, on the scale 0-255.
         std: Likewise.
+        window: The range of values of 16-bit files that becomes 0 to 255; else ``None``.
         batch: Images of a step.
         micro_batch: Views that are encoded at once; None for all.
         epochs: Length.
@@ -97,6 +99,7 @@ class Choices:
     mirror: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    window: Window | None
     batch: int
     micro_batch: int | None
     epochs: int

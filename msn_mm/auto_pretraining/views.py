@@ -55,13 +55,13 @@ def sizes_at(side: int, patch: int) -> ViewSizes:
 
 
 def view_groups(
-    sizes: ViewSizes, focal_views: int, is_grey: bool, mirror: bool
+    sizes: ViewSizes, focal_views: int, is_grey: bool, mirror: bool, channels: int = 3
 ) -> dict[str, dict[str, Any]]:
     """Return the groups of views of a config: target, anchor and focal views.
 
     Photographs get the paper's augmentations, blur where there is enough to blur. Grey
     images, often signs or scans, get small rotations, shears and bends in the place of
-    colours.
+    colours. Other numbers of channels have no hue, saturation or grey.
     """
     ops: list[dict[str, Any]] = [dict(type="HorizontalFlip", p=0.5)] if mirror else []
     if is_grey:
@@ -71,8 +71,12 @@ def view_groups(
             dict(type="ElasticWarp", magnitude=0.1),
         ]
     else:
-        jitter = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-        ops += [dict(type="ColorJitter", p=0.8, **jitter), dict(type="Grayscale", p=0.2)]
+        jitter = dict(brightness=0.4, contrast=0.4)
+        if channels == 3:
+            jitter |= dict(saturation=0.4, hue=0.1)
+        ops.append(dict(type="ColorJitter", p=0.8, **jitter))
+        if channels == 3:
+            ops.append(dict(type="Grayscale", p=0.2))
         if sizes.side >= 96:
             ops.append(dict(type="GaussianBlur", p=0.5, radius=(0.1, 2.0)))
     is_small = sizes.side < 96

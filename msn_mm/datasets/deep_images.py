@@ -106,6 +106,27 @@ def read_values(
         raise decode.UnreadableImageError(str(path), decode.reason(error, path, content)) from error
 
 
+def read_deep_header(path: str | Path) -> decode.Header:
+    """Read the size of a file that Pillow knows nothing of: a TIFF of many channels.
+
+    Raises:
+        UnreadableImageError: It is none, or needs an optional library.
+    """
+    try:
+        if decode.first_bytes(path) not in decode.TIFF_BEGINS:
+            raise ValueError("not an image")
+        if not _has_tifffile():
+            raise ValueError(_NEEDS_TIFFFILE)
+        from tifffile import TiffFile
+
+        with TiffFile(path) as file:
+            series = file.series[0]
+            height, width = (int(series.shape[series.axes.index(axis)]) for axis in "YX")
+        return decode.Header(width, height, "TIFF")
+    except Exception as error:
+        raise decode.UnreadableImageError(str(path), decode.reason(error, path, None)) from error
+
+
 def pages_of(path: str | Path) -> int:
     """Return how many pages a file has that are not said to be channels."""
     with warnings.catch_warnings():

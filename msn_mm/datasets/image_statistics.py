@@ -47,6 +47,7 @@ class FolderStatistics:
         std: Likewise, at least 1.
         window: The range of values that becomes 0 to 255, all but a thousandth of the values
             at each end; ``None`` for files of 8 bits, whose values stay as they are.
+        is_grey: No image of the sample shows colour: one channel, or three that are alike.
         lowest: The smallest value of each channel, in the files' units.
         highest: The largest.
         sampled: How many images were looked at.
@@ -60,6 +61,7 @@ class FolderStatistics:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     window: Window | None
+    is_grey: bool
     lowest: tuple[int, ...]
     highest: tuple[int, ...]
     sampled: int
@@ -75,6 +77,7 @@ class FolderStatistics:
             "mean": list(self.mean),
             "std": list(self.std),
             "window": None if self.window is None else [list(pair) for pair in self.window],
+            "grey": self.is_grey,
             "lowest": list(self.lowest),
             "highest": list(self.highest),
             "sampled": self.sampled,
@@ -92,8 +95,9 @@ def folder_statistics(
 ) -> FolderStatistics:
     """Look at a folder's images, or at a random sample of them that a seed decides.
 
-    Grey and RGB files in one folder count as RGB, as they are read; any other number of
-    channels has to be that of all files. Memory: C x L counts, and one image.
+    Grey and RGB files in one folder count as RGB, as they are read, and files of 16 bits
+    among such of 8 by their upper 8 bits; any other number of channels has to be that of
+    all files. Memory: C x L counts, and one image.
 
     Args:
         folder: The images, however deep.
@@ -104,7 +108,7 @@ def folder_statistics(
 
     Raises:
         UserError: There are no images, none of the sample can be read, or they
-            differ in channels or bits.
+            differ in channels.
         ValueError: ``sample`` or ``channels`` is below 1.
     """
     if sample < 1 or (channels is not None and channels < 1):
@@ -140,6 +144,7 @@ class _Seen:
         self.count = 0
         self.sums: Counts = np.zeros((0, 0))
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self.is_grey = True
         self.notes: list[str] = []
         self._first = ""
 
@@ -149,20 +154,34 @@ class _Seen:
             self._first, self.dtype = path, values.dtype
             if values.shape[2] == 1 and self.wanted is None:
                 self._look_for_pages(path)
-        elif values.dtype != self.dtype:
-            raise self._differs(path, f"{8 * values.dtype.itemsize} bits")
         found = values.shape[2]
         if found == 1 and self.wanted == 3:
             values = values.repeat(3, axis=2)
         elif self.wanted is not None and found != self.wanted:
             raise self._differs(path, f"{found} channels, not {self.wanted}")
+        self.is_grey &= _shows_no_colour(values)
         counts = _counts(values)
         if not self.count:
             self.sums = counts
+        elif values.dtype != self.dtype:
+            counts = self._of_8_bits(path, counts)
+            self.sums, counts = self._alike(path, self.sums, counts)
+            self.sums += counts
         else:
             self.sums, counts = self._alike(path, self.sums, counts)
             self.sums += counts
         self.count += 1
+
+    def _of_8_bits(self, path: str, counts: Counts) -> Counts:
+        """Let files of 16 bits count as of 8 where there are such, as a training reads them."""
+        if self.dtype == np.uint16:
+            self.sums, self.dtype = _as_bytes(self.sums), np.dtype(np.uint8)
+        if not any("16 bits" in note for note in self.notes):
+            self.notes.append(
+                f"files of 8 and of 16 bits lie side by side ({printable(self._first)}, "
+                f"{printable(path)}); of 16 the upper 8 count"
+            )
+        return _as_bytes(counts)
 
     def _alike(self, path: str, ours: Counts, theirs: Counts) -> tuple[Counts, Counts]:
         """Let grey count as RGB where there is RGB, and refuse any other difference."""
@@ -185,6 +204,24 @@ class _Seen:
                 f"{printable(path)} has {pages} pages; if they are channels of one image, give "
                 f"--channels {pages}"
             )
+
+
+def _as_bytes(counts: Counts) -> Counts:
+    if counts.shape[1] == 256:
+        return counts
+    return np.stack(
+        [np.bincount(table_of(np.uint16, None), weights=row, minlength=256) for row in counts]
+    )
+
+
+def _shows_no_colour(values: NDArray[Any]) -> bool:
+    """Whether the channels of (H, W, C) differ by less than a 256th of their range on average."""
+    if values.shape[2] == 1:
+        return True
+    if values.shape[2] != 3:
+        return False
+    high, low = values.max(axis=2).astype(np.float64), values.min(axis=2)
+    return float((high - low).mean()) < np.iinfo(values.dtype).max / 255
 
 
 def _thrice(counts: Counts) -> Counts:
@@ -215,6 +252,7 @@ def _of_counts(seen: _Seen, total: int, errors: dict[str, str]) -> FolderStatist
         mean=tuple(mean.round(2).tolist()),
         std=tuple(np.maximum(std, _LEAST_STD).round(2).tolist()),
         window=window,
+        is_grey=seen.is_grey,
         lowest=tuple(int(values[0]) for values in used),
         highest=tuple(int(values[-1]) for values in used),
         sampled=seen.count,

@@ -11,11 +11,16 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from msn_mm.auto_pretraining import machine
+from msn_mm.auto_pretraining.choices import choose
+from msn_mm.auto_pretraining.config_writer import Data, cost_of_choices, make_config
 from msn_mm.auto_pretraining.image_survey import list_folder, survey
+from msn_mm.auto_pretraining.planning import make_plan
+from msn_mm.auto_pretraining.settings import Start, Wishes
 from msn_mm.datasets.decode import UnreadableImageError, read_header
 from msn_mm.engine.distributed import init_distributed
 from msn_mm.errors import UserError
 from msn_mm.utils.device_memory import free_bytes
+from tests.deep_files import BANDS, write_sensor
 
 
 def save(folder: Path, count: int, mode: str = "RGB") -> None:
@@ -54,6 +59,24 @@ def test_grey_images_whatever_their_files_store(tmp_path: Path) -> None:
         Image.open(tmp_path / "000.png").convert("RGB").save(tmp_path / f"as_rgb{k}.jpg")
     found = survey(tmp_path)
     assert found.is_grey and found.channels == 1 == len(found.mean) == len(found.std)
+
+
+def test_images_of_16_bits(tmp_path: Path) -> None:
+    values = write_sensor(tmp_path, 40)
+    found = survey(tmp_path)
+    assert found.is_grey and found.channels == 1 and found.window is not None
+    ((low, high),) = found.window
+    assert np.min(values) <= low < high <= np.max(values)
+    assert "40 images, grey of 16 bits" in str(found)
+
+
+def test_images_of_many_channels(tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
+    write_sensor(tmp_path, 33, BANDS)
+    found = survey(tmp_path)
+    assert not found.is_grey and found.channels == BANDS == len(found.mean)
+    assert found.short_side == (64, 64, 64) and not found.broken
+    assert f"33 images, {BANDS} channels of 16 bits, TIFF" in str(found)
 
 
 def test_folders_that_are_no_use(tmp_path: Path) -> None:
@@ -117,3 +140,29 @@ def test_apple_s_gpu_is_taken_where_torch_has_it(monkeypatch: pytest.MonkeyPatch
     found = machine.look_at_machine()
     assert (found.kind, found.gpus, found.has_bf16, found.memory) == ("mps", 1, False, 9 * 2**30)
     assert found.flops_per_s == 1.0 and str(found).startswith("Apple GPU (mps), ")
+
+
+@pytest.mark.parametrize("bands", [1, BANDS])
+def test_training_and_measuring_read_through_one_window(tmp_path: Path, bands: int) -> None:
+    pytest.importorskip("tifffile")
+    write_sensor(tmp_path / "images", 32, bands)
+    (tmp_path / "labels.csv").write_text("path,label\n" + "01.tif,a\n03.tif,b\n")
+    data = Data(str(tmp_path / "images"), 32, str(tmp_path / "labels.csv"))
+    images = survey(tmp_path / "images")
+    chosen = choose(machine.look_at_machine(), images, Wishes(), cost_of_choices(data))
+    cfg = make_config(chosen, data)
+    train, measured = cfg.train_dataloader.dataset.transform, cfg.val_dataloader.dataset.transform
+    assert images.window is not None and len(images.window) == bands
+    wanted = [list(pair) for pair in images.window]
+    assert train.window == measured.window == wanted
+    assert train.channels == measured.channels == cfg.model.backbone.in_chans == bands
+    names = {op["type"] for op in train.views.target.ops}
+    assert "Grayscale" not in names and ("ColorJitter" in names) == (bands == BANDS)
+
+
+def test_a_checkpoint_of_other_channels_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
+    write_sensor(tmp_path, 32, BANDS)
+    start = Start("three.pth", "a ViT", {}, 96, 8, 32, 3, (1.0,) * 3, (1.0,) * 3)
+    with pytest.raises(UserError, match=f"three.pth reads 3 channel.* images have {BANDS}"):
+        make_plan(machine.look_at_machine(), survey(tmp_path), Wishes(start=start), Data("", 32))

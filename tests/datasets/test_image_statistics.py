@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from msn_mm.commands.image_stats import SAMPLE as TOLD
+from msn_mm.datasets.decode import read_image
 from msn_mm.datasets.image_statistics import OUTSIDE, SAMPLE, folder_statistics
 from msn_mm.datasets.pixel_window import as_window, to_bytes
 from msn_mm.datasets.statistics_report import config_text, statistics_report
@@ -72,8 +73,17 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
     assert list(found.errors.values()) == ["not an image"] and found.sampled == 2
     assert "1 files cannot be read" in statistics_report(found, "a")
     Image.new("L", (8, 8), 7).save(tmp_path / "a" / "byte.png")
-    with pytest.raises(UserError, match=r"byte\.png has 8 bits, unlike .*00\.png"):
-        folder_statistics(tmp_path / "a")
+    mixed = folder_statistics(tmp_path / "a")
+    assert (mixed.bits, mixed.window, mixed.sampled) == (8, None, 3)
+    (note,) = mixed.notes
+    assert "8 and of 16 bits" in note and "byte.png" in note
+    # as a training reads them that is told of no window
+    files = [path for path in (tmp_path / "a").iterdir() if path.name != "bad.png"]
+    mean = np.mean([read_image(path, 1).mean() for path in files])
+    assert mixed.mean == pytest.approx([mean], abs=0.01) and mixed.is_grey
+    Image.new("RGB", (8, 8), (7, 9, 200)).save(tmp_path / "a" / "colour.png")
+    coloured = folder_statistics(tmp_path / "a")
+    assert coloured.channels == 3 and not coloured.is_grey
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "bad.png").write_text("no")
     with pytest.raises(UserError, match=r"no image of .* can be read: .*bad\.png: not an image"):
