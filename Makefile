@@ -3,7 +3,7 @@
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo zoo-demo test test-slow test-faults lint docs clean
+.PHONY: help setup demo zoo-demo rcdm-demo test test-slow test-faults lint docs clean
 
 VENV := $(or $(VIRTUAL_ENV),.venv)
 PYTHON := $(VENV)/bin/python
@@ -14,6 +14,7 @@ IS_SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 1
 help:
 	@echo "make demo       pre-train MSN on handwritten digits and print a table (about 8 minutes)"
 	@echo "make zoo-demo   every method on the same digits, one table (kill it and it goes on)"
+	@echo "make rcdm-demo  samples of digits from what MSN makes of them (up to 15 minutes)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the test suite and the longer checks"
 	@echo "make test-faults  kill trainings at random moments and resume them (about 3 minutes)"
@@ -28,6 +29,9 @@ demo: $(STAMP)
 
 zoo-demo: $(STAMP)
 	$(PYTHON) tools/sweep.py configs/sweeps/zoo_digits.py --out work_dirs/zoo
+
+rcdm-demo: $(STAMP)
+	$(PYTHON) tools/rcdm.py demo
 
 test: $(STAMP)
 	$(PYTHON) -m pytest -m "not slow"

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import pkgutil
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import msn_mm
 from msn_mm import commands
 from msn_mm.utils.cli import ArgumentParser, run_tool
-
-
-class Command(Protocol):
-    """What a module of :mod:`msn_mm.commands` has."""
-
-    HELP: str
-
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
-        """Add the command's arguments."""
-
-    @staticmethod
-    def run(args: Any) -> int:
-        """Run the command and return its exit status."""
+from msn_mm.utils.subcommands import Command, add_commands
 
 
 def find_commands() -> dict[str, Command]:
@@ -43,11 +29,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         description="A classifier of your own images from a pre-trained encoder and a few labels.",
     )
     parser.add_argument("--version", action="version", version=f"msn_mm {msn_mm.__version__}")
-    places = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, command in find_commands().items():
-        place = places.add_parser(name, help=command.HELP, description=command.__doc__)
-        command.add_arguments(place)
-        place.set_defaults(run=command.run)
+    add_commands(parser, find_commands())
     return parser.parse_args(argv)
 
 

@@ -25,7 +25,7 @@ SCOPE = "msn_mm"
 runner_loading.register()
 
 _ENGINE = [f"msn_mm.engine.{part}" for part in ("hooks", "loops", "optim", "schedulers")]
-_MODELS = ["msn_mm.models"]
+_MODELS = ["msn_mm.models", "msn_mm.diffusion.rcdm"]
 _DATASETS = ["msn_mm.datasets"]
 _VISUALIZERS = ["msn_mm.visualization.lazy_visualizer"]
 _METRIC_NAMES = ("few_labels_metric", "lowshot_metric", "linear_metric", "top_accuracy")

@@ -43,7 +43,9 @@ README, SWAPPING = TEXT["README.md"], TEXT["docs/swapping_a_backbone.md"]
 SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
 
 # Optional libraries of whole guides.
-NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow")}
+NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow"), "docs/rcdm.md": ("diffusers",)}
+# The config whose settings a guide's text names, where it is not MSN's.
+SETTINGS_OF = {"docs/rcdm.md": "rcdm_digits"}
 # `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
 MOST_NOT_RUN = 2
 FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
@@ -182,6 +184,8 @@ class Workplace:
                 self._partial(rest)
             case ["python", "tools/robustness.py", *rest]:
                 self._robustness(rest)
+            case ["python", "tools/rcdm.py", command, *rest]:
+                self._rcdm(command, rest)
             case ["msn-mm", command, *rest]:
                 self._command(command, rest)
             case ["python", "tools/convert.py", source, *rest]:
@@ -206,6 +210,7 @@ class Workplace:
             self._demo([])
         else:
             runs = {"lint": "ruff check", "clean": "rm -rf", "zoo-demo": "tools/sweep.py"}
+            runs["rcdm-demo"] = "tools/rcdm.py demo"
             runs["docs"] = "sphinx"
             assert runs.get(target, "pytest") in shown.stdout
 
@@ -325,6 +330,28 @@ class Workplace:
         load_config(args.config, args.cfg_options)
         tiny = [*self._tiny(args.config), *SHORT, "train_cfg.max_epochs=1"]
         assert _tool("demo")["main"]([*argv, "--splits", "2", "--cfg-options", *tiny]) == 0
+
+    def _rcdm(self, command: str, argv: list[str]) -> None:
+        args = _tool("rcdm")["parse_args"]([command, *argv])
+        if command == "demo":
+            load_config(args.compare[0])
+            return
+        if "digits" not in args.config:
+            # Its data and weights are not at hand; that its configs are there has to do.
+            load_config(args.config, args.cfg_options)
+            load_config(getattr(args, "backbone_config", None) or args.config)
+            return
+        tiny = ["model.image_size=8", "model.unet.channels=(8,8,8)", "model.unet.head_dim=8"]
+        if command == "train":
+            self.stand_in(args.backbone)
+            few = ["train_dataloader.dataset.dataset.indices=64", "train_cfg.max_epochs=2"]
+            assert _tool("rcdm")["main"]([command, *argv, "--cfg-options", *tiny, *few]) == 0
+            return
+        for checkpoint in getattr(args, "checkpoints", None) or [args.checkpoint]:
+            self.stand_in(checkpoint)
+        short = ["--steps", "2", "--samples", "2", "--cfg-options", *tiny]
+        few = [] if command == "interpolate" else ["--max-images", "2", "--mask-ratio", "0.5"]
+        assert _tool("rcdm")["main"]([command, *argv, *few, *short]) == 0
 
     def _pretrain(self, argv: list[str]) -> None:
         """Of a few more images, for seconds instead of hours."""
@@ -635,7 +662,8 @@ def test_settings_in_the_text_exist(name: str) -> None:
     for words in re.findall(rf"`(?:--cfg-options )?({top}[.=][^`]+)`", prose):
         for word in words.split():
             key, _, text = word.partition("=")
-            node: Any = load_config("msn_digits", {key: parse_value(text)} if text else {})
+            config = SETTINGS_OF.get(name, "msn_digits")
+            node: Any = load_config(config, {key: parse_value(text)} if text else {})
             for part in [] if text else key.split("."):
                 node = node[int(part)] if part.isdigit() else node[part]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from msn_mm.evaluation.checkpoint import load_trunk_weights
 from msn_mm.evaluation.fingerprint import fingerprint
 from msn_mm.evaluation.normalisation import normalisation_of, pixel_scale, wants_bgr
 from msn_mm.models.classifiers.last_block import trunk_with_blocks
+from msn_mm.models.ops.fixed_batch import CPU_BATCH, in_fixed_batches
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 from msn_mm.models.readout import ReadOut, can_mask, check_readout, represent, trunk_of
 from msn_mm.registry import MODELS, SCOPE
@@ -33,10 +35,6 @@ __all__ = ["FrozenEncoder", "ReadOut", "build_encoder", "encoder_of"]
 
 Read = Callable[[Tensor, "Tensor | None"], Tensor]
 """From normalised images and their keys to what is wanted of the trunk."""
-
-# The number of images decides which kernels a CPU's libraries choose, and with
-# it the rounding. Always the same number, and a row depends on its image alone.
-_CPU_BATCH = 16
 
 
 class FrozenEncoder:
@@ -162,26 +160,17 @@ class FrozenEncoder:
                 f"the images have {images.shape[1]} channel(s) and the encoder takes "
                 f"{self.in_channels}; set channels of the view (EvalCrop) or in_chans of the model"
             )
-        size = _CPU_BATCH if self.device.type == "cpu" else max(1, len(images))
+        size = CPU_BATCH if self.device.type == "cpu" else max(1, len(images))
         with _in_eval_mode(self.trunk):
-            return torch.cat(
-                [
-                    self._encode(part, read, None if keys is None else keys[start:][:size])
-                    for start, part in _parts(images, size)
-                ]
-            )
+            return in_fixed_batches(partial(self._encode, read), size, images, keys)
 
-    def _encode(self, images: Tensor, read: Read, keys: Tensor | None) -> Tensor:
-        wanted = len(images)
-        if self.device.type == "cpu":
-            images = _pad(images, _CPU_BATCH)
-            keys = None if keys is None else _pad(keys, _CPU_BATCH)
+    def _encode(self, read: Read, images: Tensor, keys: Tensor | None) -> Tensor:
         inputs = self._normalise({"inputs": images, "data_samples": {}})["inputs"]
         inputs = inputs.flip(1) if self._is_bgr else inputs
         keys = None if keys is None else keys.to(self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.amp):
             rows = read(inputs, keys)
-        return rows[:wanted].float()
+        return rows.float()
 
     def fingerprint(self) -> str:
         """Return a hash of all that a feature depends on beside the image and its view.
@@ -317,18 +306,6 @@ def build_model(model: Mapping[str, Any], seed: int, wants_weights: bool) -> nn.
 def _device_of(module: nn.Module) -> torch.device:
     tensors = [*module.parameters(), *module.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
-
-
-def _parts(images: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first index and the images of each part of at most ``size``; one at least."""
-    for start in range(0, max(1, len(images)), size):
-        yield start, images[start : start + size]
-
-
-def _pad(tensor: Tensor, length: int) -> Tensor:
-    if not 0 < len(tensor) < length:
-        return tensor
-    return torch.cat([tensor, tensor[-1:].expand(length - len(tensor), *tensor.shape[1:])])
 
 
 @contextlib.contextmanager

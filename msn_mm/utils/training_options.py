@@ -11,16 +11,8 @@ from msn_mm.utils.protocol_options import not_negative, positive
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--resume [PATH]`` and the switches of a training that its tools share."""
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="PATH",
-        help="go on from PATH, or from the newest whole checkpoint in the directory",
-    )
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
+    """Add :func:`add_run_options`, and switches of a training that encodes views."""
+    add_run_options(parser)
     parser.add_argument(
         "--micro-batch",
         type=_micro_batch,
@@ -33,6 +25,19 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="torch.compile for the blocks of a ViT: the first step takes longer, others less",
     )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--resume [PATH]`` and the switches of any training."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="PATH",
+        help="go on from PATH, or from the newest whole checkpoint in the directory",
+    )
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
 

@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from msn_mm.errors import UserError
+from msn_mm.models.frozen_trunk import trunk_digest
 from msn_mm.models.heads.linear_heads import (
     PAPER,
     RELEASED,
@@ -187,7 +188,7 @@ def test_heads_go_on_with_no_other_trunk() -> None:
     other = probe()
     with torch.no_grad():
         other.encoder.trunk.vit.norm.bias[0] = 1.0
-    other.trunk_digest = type(other).__init__.__globals__["_digest"](other.encoder.trunk)
+    other.trunk_digest = trunk_digest(other.encoder.trunk)
     with pytest.raises(UserError, match="another trunk"):
         other.load_state_dict(state)
 

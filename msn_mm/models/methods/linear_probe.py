@@ -5,17 +5,22 @@ Legend: B images, C classes, H heads.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from torch import Tensor
 
 from msn_mm.errors import UserError
+from msn_mm.models.frozen_trunk import (
+    as_bytes,
+    as_text,
+    build_frozen_encoder,
+    encoder_config,
+    trunk_digest,
+)
 from msn_mm.models.heads.linear_heads import PAPER, RELEASED, LinearHeads, head_grid, hits, needed
 from msn_mm.models.readout import ReadOut, can_mask
 from msn_mm.registry import MODELS
@@ -73,18 +78,18 @@ class LinearProbe(BaseModel):
             raise ValueError(f"num_classes must be 2 or more, not {num_classes}")
         heads = head_grid(features, lr_scales, layer_norms)
         blocks, average = needed(heads)
-        cfg, checkpoint = _encoder_config(encoder)
+        cfg, checkpoint = encoder_config(encoder)
         amp = torch.cuda.is_available() if amp is None else amp
         # Behind a tuple: neither a part of the state nor wrapped, moved or trained.
-        self._frozen = (_build_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp),)
+        self._frozen = (build_frozen_encoder(cfg, checkpoint, ReadOut(blocks, norm, average), amp),)
         self.num_classes = num_classes
         # A trunk without blocks to choose from has one output, of any width.
         parts = blocks + average if can_mask(self.encoder.trunk) else 1
         self.heads = LinearHeads(heads, self._width(image_size) // parts, num_classes)
-        self.register_buffer("trunk_digest", _digest(self.encoder.trunk))
+        self.register_buffer("trunk_digest", trunk_digest(self.encoder.trunk))
         # Weights alone do not tell what they read and how fast they learnt.
         self._head_list = "\n".join(head.name for head in heads)
-        self.register_buffer("head_list", _as_bytes(self._head_list))
+        self.register_buffer("head_list", as_bytes(self._head_list))
 
     @property
     def encoder(self) -> Any:
@@ -148,7 +153,7 @@ class LinearProbe(BaseModel):
             )
         listed = state_dict.get(f"{prefix}head_list")
         if listed is not None:
-            self._check_heads(bytes(listed.tolist()).decode().split("\n"))
+            self._check_heads(as_text(listed).split("\n"))
         return super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _check_heads(self, saved: list[str]) -> None:
@@ -163,55 +168,3 @@ class LinearProbe(BaseModel):
             f"the checkpoint's heads are others ({told}): resume with the features, lr_scales and "
             "layer_norms that they were trained with, or leave --resume out"
         )
-
-
-def _encoder_config(encoder: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
-    from msn_mm.engine.launch import load_config
-
-    known = {"config", "cfg_options", "checkpoint", "model", "data_preprocessor"}
-    unknown = sorted(set(encoder) - known)
-    if unknown:
-        raise UserError(f"model.encoder has no '{unknown[0]}'; it takes {', '.join(sorted(known))}")
-    checkpoint = encoder.get("checkpoint")
-    if encoder.get("config") is not None:
-        return load_config(encoder["config"], encoder.get("cfg_options")), checkpoint
-    if encoder.get("model") is None:
-        raise UserError("model.encoder names no network: set model.encoder.config or .model")
-    return {k: v for k, v in encoder.items() if k != "checkpoint"}, checkpoint
-
-
-def _build_encoder(
-    cfg: Mapping[str, Any], checkpoint: str | None, readout: ReadOut, amp: bool
-) -> Any:
-    # Evaluation builds on models, so this is not known while models are imported.
-    from msn_mm.evaluation.encoder import build_encoder, encoder_of
-
-    if _on_meta():
-        model = MODELS.build(dict(cfg["model"]))
-        return encoder_of(model, readout, amp, cfg.get("data_preprocessor"))
-    if checkpoint is None and not cfg.get("checkpoint"):
-        MMLogger.get_current_instance().warning(
-            "model.encoder.checkpoint is not given: the trunk has the weights that its config "
-            "builds, random ones unless it loads some"
-        )
-    return build_encoder(cfg, checkpoint, readout, amp=amp)
-
-
-def _on_meta() -> bool:
-    """Whether shapes alone are asked for, as in a dry run."""
-    return torch.empty(0).device.type == "meta"
-
-
-def _as_bytes(text: str) -> Tensor:
-    return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def _digest(trunk: torch.nn.Module) -> Tensor:
-    """32 bytes that tell a trunk's weights from others'."""
-    if _on_meta():
-        return torch.empty(32, dtype=torch.uint8)
-    digest = hashlib.sha256()
-    for name, value in sorted(trunk.state_dict().items()):
-        digest.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)

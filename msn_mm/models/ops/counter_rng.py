@@ -8,6 +8,8 @@ a mask or a dropped residual branch follows the image wherever it is computed.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,3 +48,23 @@ def uniform(keys: Tensor, stream: int, n: int) -> Tensor:
     # multiple of the counter's step apart.
     bits = _mix(bits ^ _mix((keys.long()[:, None] + stream) & _MASK32))
     return (bits >> 8).to(torch.float32) * 2.0**-24
+
+
+def normal(keys: Tensor, stream: int, n: int) -> Tensor:
+    """Draw ``n`` standard normal numbers a key.
+
+    Each pair comes from two uniform numbers by the transform of Box and Muller (1958).
+    The largest magnitude is 5.8.
+
+    Args:
+        keys: As for :func:`uniform`.
+        stream: As for :func:`uniform`.
+        n: Numbers a key.
+
+    Returns:
+        ``(B, n)`` float32.
+    """
+    radius, angle = uniform(keys, stream, n + n % 2).chunk(2, dim=1)
+    radius = (-2.0 * torch.log1p(-radius)).sqrt()
+    angle = 2.0 * math.pi * angle
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :n]

@@ -1,0 +1,1 @@
+"""The commands of ``tools/rcdm.py``: one module a command, its arguments and what it does."""
