@@ -55,7 +55,7 @@ def section(run: Run) -> Section:
     Raises:
         UserError: There are none.
     """
-    found = [one for one in run.work.results if one.tool not in _ELSEWHERE]
+    found = [one for one in run.work.results if one.program not in _ELSEWHERE]
     if not found:
         raise UserError(
             f"no results.json lies under {run.work.path}; measure the checkpoint: python "

@@ -26,8 +26,8 @@ def section(run: Run) -> Section:
             figures.append(_figure(path))
     if not figures:
         raise UserError(
-            f"no pictures of RCDM lie under {run.work.path}; tools/rcdm.py makes them of the "
-            "checkpoint"
+            f"no pictures of RCDM lie under {run.work.path}; tools/rcdm.py draws them (with --out "
+            f"{run.work.path}/rcdm, or name its directory by --results)"
         )
     return Section("rcdm", "RCDM images", joined(figures))
 

@@ -59,6 +59,11 @@ class Results:
             return dict(metrics)
         return {name: metrics}
 
+    @property
+    def program(self) -> str:
+        """The tool without its command: ``rcdm`` of ``rcdm sample``."""
+        return self.tool.partition(" ")[0]
+
 
 @dataclass(frozen=True)
 class Start:
@@ -173,8 +178,8 @@ class WorkDir:
         return [one for one in found if one is not None and one.tool != TOOL]
 
     def results_of(self, *tools: str) -> list[Results]:
-        """Return the results of some tools."""
-        return [one for one in self.results if one.tool in tools]
+        """Return the results of some tools, of all their commands (``rcdm``, ``rcdm sample``)."""
+        return [one for one in self.results if one.program in tools]
 
     @cached_property
     def starts(self) -> list[Start]:
@@ -234,7 +239,7 @@ def check_work_dir(path: Path) -> None:
     own = _read_results(path / "results.json")
     if own is not None:
         raise UserError(
-            f"{path} holds results of tools/{own.tool}.py and no training; give the directory of "
+            f"{path} holds results of tools/{own.program}.py and no training; give the directory of "
             "the training, and this one by --results"
         )
     if not any(path.iterdir()):

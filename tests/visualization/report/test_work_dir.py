@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
@@ -16,7 +17,7 @@ from msn_mm.evaluation.tables import heading
 from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.registry import MODELS
 from msn_mm.visualization.page_parts import csv_of, html_table
-from msn_mm.visualization.report import prototypes
+from msn_mm.visualization.report import prototypes, rcdm
 from msn_mm.visualization.report.chart import thin
 from msn_mm.visualization.report.evaluations import is_published_data, tables_of
 from msn_mm.visualization.report.feature_map import place_points
@@ -180,6 +181,21 @@ def test_long_curves_are_thinned_to_their_end() -> None:
 
 def test_a_table_as_text_quotes_what_needs_it() -> None:
     assert csv_of(["a", "b"], [["x,y", 1.5]]) == 'a,b\n"x,y",1.5\n'
+
+
+def test_pictures_of_rcdm_are_no_evaluation_and_have_their_section(tmp_path: Path) -> None:
+    place = tmp_path / "rcdm"
+    log = place / "20260101_000000" / "vis_data" / "scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("{}")
+    for name, command in {"a": "rcdm sample", "b": "rcdm recognise", "c": "knn"}.items():
+        (place / name).mkdir()
+        content = {"tool": command, "settings": {}, "metrics": {}}
+        (place / name / "results.json").write_text(json.dumps(content))
+        Image.new("RGB", (20, 10)).save(place / name / f"picture_{name}.png")
+    work = WorkDir(place, "rcdm")
+    shown = rcdm.section(Run(work, Options())).body
+    assert "picture_a.png" in shown and "picture_b.png" in shown and "picture_c" not in shown
 
 
 def test_a_method_without_prototypes_says_so(trained: Path) -> None:
