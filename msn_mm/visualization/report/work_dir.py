@@ -239,8 +239,8 @@ def check_work_dir(path: Path) -> None:
     own = _read_results(path / "results.json")
     if own is not None:
         raise UserError(
-            f"{path} holds results of tools/{own.program}.py and no training; give the directory of "
-            "the training, and this one by --results"
+            f"{path} holds results of tools/{own.program}.py and no training; give the directory "
+            "of the training, and this one by --results"
         )
     if not any(path.iterdir()):
         raise UserError(f"work dir {path} is empty; train first: python tools/train.py CONFIG")
