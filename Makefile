@@ -14,7 +14,7 @@ IS_SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 1
 help:
 	@echo "make demo       pre-train MSN on handwritten digits and print a table (about 8 minutes)"
 	@echo "make zoo-demo   every method on the same digits, one table (kill it and it goes on)"
-	@echo "make rcdm-demo  samples of digits from what MSN makes of them (up to 15 minutes)"
+	@echo "make rcdm-demo  samples of digits from what MSN makes of them (about 12 minutes after the demo)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  the test suite and the longer checks"
 	@echo "make test-faults  kill trainings at random moments and resume them (about 3 minutes)"
