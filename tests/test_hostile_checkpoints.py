@@ -179,6 +179,8 @@ def _command(tool: str, path: str) -> list[str] | None:
         "lowshot": ["tiny.py", path, *few],
         "masking": ["tiny.py", path],
         "partial": ["tiny.py", path, *few],
+        "rcdm": ["train", str(ROOT / "configs" / "rcdm_digits.py"), "--backbone", path],
+        "report": None,  # below: it says what it cannot show, and goes on
         "robustness": ["tiny.py", path, "--imagenet-a", "images/test"],
         "show_views": None,
         "sweep": None,
@@ -198,6 +200,23 @@ def test_every_tool_refuses_a_payload(tool: str, capsys: pytest.CaptureFixture[s
         return
     main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
     refused(lambda: main(words))
+
+
+def test_sampling_from_a_payload_is_refused() -> None:
+    torch.save({"state_dict": {"w": Payload()}}, "p.pth")
+    main = runpy.run_path(str(ROOT / "tools" / "rcdm.py"))["main"]
+    refused(lambda: main(["sample", str(ROOT / "configs" / "rcdm_digits.py"), "p.pth"]))
+
+
+def test_a_page_on_a_payload_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Path("run") / "20260101_000000" / "vis_data" / "scalars.json"
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({"loss": 1.0, "epoch": 1, "iter": 1, "step": 1}) + "\n")
+    tiny_digits().dump("run/tiny.py")
+    torch.save({"state_dict": {"w": Payload()}}, "run/epoch_1.pth")
+    main = runpy.run_path(str(ROOT / "tools" / "report.py"))["main"]
+    assert main(["run"]) == 0
+    assert not Path(RAN).exists() and "could run code" in capsys.readouterr().out
 
 
 def _place_in_runner(load_from: str, resume: bool) -> None:

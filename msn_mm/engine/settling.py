@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student_t
 
 _LEAST_WINDOW = 8
 
@@ -80,6 +79,9 @@ def drift(values: Sequence[float]) -> tuple[float, float]:
     Args:
         values: At least three.
     """
+    # It takes long to import, and no training needs it before its end comes near.
+    from scipy.stats import t as student_t
+
     y = np.asarray(values, dtype=np.float64)
     x = np.arange(len(y)) - (len(y) - 1) / 2
     slope = float(x @ y / (x @ x))
