@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # What takes long to import and has no part in a first step.
-UNUSED = ("sklearn", "scipy.stats", "matplotlib", "transformers", "cyanure", "onnx", "diffusers")
+UNUSED = ("sklearn", "scipy", "matplotlib", "transformers", "cyanure", "onnx", "diffusers")
 ZOO = ("mmpretrain.models", "mmpretrain.datasets", "mmpretrain.engine", "mmpretrain.evaluation")
 
 

@@ -23,6 +23,9 @@ enough: on unit-norm features the accuracy hardly changes there, and these fits 
 
 MAX_FOLDS = 5
 
+Scores = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
+"""From who is learnt from and who is asked to the ``(asked, K)`` scores."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -157,3 +160,35 @@ def stratified_folds(labels: NDArray[Any], folds: int, seed: int = 0) -> NDArray
     fold = np.empty(len(labels), dtype=np.int64)
     fold[dealt] = np.arange(len(labels)) % folds
     return fold
+
+
+def folds_of(labels: NDArray[Any]) -> int:
+    """Return in how many folds images can be held out: one for each of the scarcest class.
+
+    They are at most 5, and 1 where nothing can be held out.
+    """
+    return min(MAX_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
+
+
+def out_of_fold(
+    labels: NDArray[np.int64], scores: Scores, seed: int = 0
+) -> NDArray[np.float64] | None:
+    """Return the ``(n, K)`` scores of all images, each held out once.
+
+    Args:
+        labels: ``(n,)`` with all of 0 to K - 1.
+        scores: Learns from the images of the first mask and asks those of the second.
+        seed: Seed of the folds.
+
+    Returns:
+        ``None`` when a class has one image only: there would be none to learn from.
+    """
+    folds = folds_of(labels)
+    if folds < 2:
+        return None
+    fold = stratified_folds(labels, folds, seed)
+    found = np.empty((len(labels), int(labels.max()) + 1))
+    for number in range(folds):
+        asked = fold == number
+        found[asked] = scores(~asked, asked)
+    return found

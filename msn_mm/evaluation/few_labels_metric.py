@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msn_mm.evaluation.cross_validation import out_of_fold
 from msn_mm.evaluation.features import Features, center_and_normalize
 from msn_mm.evaluation.logistic_regression import RELEASED_LAMBD, fit_logistic_regression
 from msn_mm.evaluation.lowshot_metric import LowShotMetric
-from msn_mm.few_labels.learning import out_of_fold
 from msn_mm.registry import METRICS
 
 
@@ -21,7 +21,7 @@ class FewLabelsMetric(LowShotMetric):
 
     ``few_labels/top1`` is the share of images, in percent, that a classifier of the other
     folds names rightly, averaged over ``repeats`` divisions into folds; see
-    :func:`~msn_mm.few_labels.learning.out_of_fold`. ``few_labels/error`` is the standard
+    :func:`~msn_mm.evaluation.cross_validation.out_of_fold`. ``few_labels/error`` is the standard
     error of that mean over the images. Both are left out when a class has one image.
 
     Args:

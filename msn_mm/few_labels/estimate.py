@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from msn_mm.evaluation.cross_validation import MAX_FOLDS
+from msn_mm.evaluation.cross_validation import MAX_FOLDS, folds_of, out_of_fold
 from msn_mm.few_labels.calibration import Calibration, measure_calibration
-from msn_mm.few_labels.learning import Lambda, Learnt, folds_of, learn, out_of_fold
+from msn_mm.few_labels.learning import Lambda, Learnt, learn
 from msn_mm.utils.protocol_options import CROSS_VALIDATION
 
 CONFIDENCE = 0.95

@@ -5,21 +5,18 @@ Legend: n images, D width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from msn_mm.evaluation.cross_validation import MAX_FOLDS, choose_lambda, stratified_folds
+from msn_mm.evaluation.cross_validation import choose_lambda, out_of_fold
 from msn_mm.evaluation.logistic_regression import LinearClassifier, fit_logistic_regression
 from msn_mm.few_labels.calibration import fit_temperature, probabilities
 from msn_mm.utils.protocol_options import CROSS_VALIDATION
 
 Lambda = float | Literal["cv"]
-Scores = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.float64]]
-"""From who is learnt from and who is asked to the ``(asked, K)`` scores."""
 
 
 @dataclass(frozen=True)
@@ -87,35 +84,3 @@ def learn(
         lambd=value,
         lambd_from=source,
     )
-
-
-def folds_of(labels: NDArray[Any]) -> int:
-    """Return in how many folds images can be held out: one for each of the scarcest class.
-
-    They are at most 5, and 1 where nothing can be held out.
-    """
-    return min(MAX_FOLDS, int(np.unique(labels, return_counts=True)[1].min()))
-
-
-def out_of_fold(
-    labels: NDArray[np.int64], scores: Scores, seed: int = 0
-) -> NDArray[np.float64] | None:
-    """Return the ``(n, K)`` scores of all images, each held out once.
-
-    Args:
-        labels: ``(n,)`` with all of 0 to K - 1.
-        scores: Learns from the images of the first mask and asks those of the second.
-        seed: Seed of the folds.
-
-    Returns:
-        ``None`` when a class has one image only: there would be none to learn from.
-    """
-    folds = folds_of(labels)
-    if folds < 2:
-        return None
-    fold = stratified_folds(labels, folds, seed)
-    found = np.empty((len(labels), int(labels.max()) + 1))
-    for number in range(folds):
-        asked = fold == number
-        found[asked] = scores(~asked, asked)
-    return found
