@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from msn_mm.datasets import EvaluationImages, FileList
+from msn_mm.evaluation.cross_validation import folds_of
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.features import center_and_normalize, check_finite
 from msn_mm.few_labels.encoder import EncoderSource
 from msn_mm.few_labels.estimate import Estimate, estimate
 from msn_mm.few_labels.labels import Labels
-from msn_mm.few_labels.learning import Lambda, Learnt, folds_of, learn
+from msn_mm.few_labels.learning import Lambda, Learnt, learn
 from msn_mm.few_labels.likeness import Likeness
 from msn_mm.few_labels.predictor_file import Content
 from msn_mm.utils.progress import Progress
