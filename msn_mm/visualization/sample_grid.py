@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from msn_mm.visualization.style import new_figure, save_png
@@ -14,6 +15,9 @@ from msn_mm.visualization.style import new_figure, save_png
 # Inches of a tile's side, and what a picture may be wide or high in all.
 _TILE, _LONGEST = 0.62, 60.0
 _LEAST_PIXELS, _GAP = 64, 4
+# Inches around and above the tiles, and sizes of the letters.
+_MARGIN, _HEADINGS, _TITLE = 0.08, 0.24, 0.22
+_LABEL_POINTS, _TITLE_POINTS = 7, 9
 
 
 @dataclass(frozen=True)
@@ -63,20 +67,31 @@ def plot_grid(
             left = number * step
             canvas[place : place + side, left : left + side] = scaled(tile, side)
     scale = min(_TILE, _LONGEST / len(headings), _LONGEST / len(rows)) / step
-    widest = max(len(row.label) for row in rows)
-    figure = new_figure(
-        canvas.shape[1] * scale + 0.07 * widest + 0.3, canvas.shape[0] * scale + 0.6
-    )
-    axis = figure.subplots()
+    # Placed by measure: a layout engine does not know how wide a picture of fixed shape
+    # becomes, and cut long labels off.
+    left = max(_inches(row.label, _LABEL_POINTS) for row in rows) + 2 * _MARGIN
+    above = _HEADINGS + (_TITLE if title else 0.0)
+    tiles_wide, tiles_high = (length * scale for length in (canvas.shape[1], canvas.shape[0]))
+    wide = max(left + tiles_wide, _inches(title or "", _TITLE_POINTS) + _MARGIN) + _MARGIN
+    high = above + tiles_high + _MARGIN
+    figure = new_figure(wide, high)
+    figure.set_layout_engine("none")
+    axis = figure.add_axes((left / wide, _MARGIN / high, tiles_wide / wide, tiles_high / high))
     axis.imshow(canvas, interpolation="nearest")
     axis.spines[:].set_visible(False)
-    axis.tick_params(length=0, labelsize=7)
+    axis.tick_params(length=0, labelsize=_LABEL_POINTS)
     axis.xaxis.tick_top()
     axis.set_xticks([side / 2 + number * step for number in range(len(headings))], headings)
     axis.set_yticks([place + side / 2 for place in tops], [row.label for row in rows])
     if title:
-        axis.set_title(title, fontsize=9)
+        place = (_MARGIN / wide, 1 - _MARGIN / high)
+        figure.text(*place, title, fontsize=_TITLE_POINTS, va="top")
     save_png(figure, out)
+
+
+def _inches(text: str, points: float) -> float:
+    """Return how wide a line of text is."""
+    return float(TextPath((0, 0), text, size=points).get_extents().width) / 72 if text else 0.0
 
 
 def scaled(tile: np.ndarray, side: int) -> np.ndarray:

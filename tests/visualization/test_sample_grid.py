@@ -28,6 +28,18 @@ def test_colours_reach_the_picture(tmp_path) -> None:
     assert shares[0] > 1000 and shares[1] / shares[0] == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.parametrize("count", [1, 12, 60])
+def test_labels_are_whole_and_no_strip_stays_empty(tmp_path, count: int) -> None:
+    from PIL import Image
+
+    tile = np.full((8, 8, 3), 128, np.uint8)
+    rows = [GridRow("A long name, 50% masked", [tile] * 4, k % 5 == 0) for k in range(count)]
+    plot_grid(["one", "", "", ""], rows, tmp_path / "grid.png", "A title")
+    ink = (np.asarray(Image.open(tmp_path / "grid.png").convert("L")) < 250).any(0)
+    columns = np.flatnonzero(ink)
+    assert 3 < columns[0] < 30 and 3 < len(ink) - columns[-1] < 30
+
+
 def test_odd_rows_are_refused(tmp_path) -> None:
     tile = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match="different lengths"):
