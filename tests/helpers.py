@@ -43,17 +43,23 @@ print(json.dumps(told))
 """
 
 
-def msn_mm_process(*words: str, timeout: float = 900) -> str:
-    """Run ``msn-mm`` in a process of its own, which must succeed; what it printed."""
+def python_process(*words: object, cwd: Path | None = None, timeout: float = 900) -> str:
+    """Run Python on words in a process of its own, which must succeed; what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "msn_mm", *words],
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         capture_output=True,
         text=True,
         timeout=timeout,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr[-5000:]
     return done.stdout
+
+
+def msn_mm_process(*words: str, timeout: float = 900) -> str:
+    """Run ``msn-mm`` in a process of its own, which must succeed; what it printed."""
+    return python_process("-m", "msn_mm", *words, timeout=timeout)
 
 
 @contextmanager

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 
 from msn_mm.engine.launch import load_config
 from msn_mm.utils.dry_run import make_plan
+from tests.helpers import python_process
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs" / "scaling.md").read_text()
@@ -24,16 +22,9 @@ FIRST = "msn_vits16"
 def table(folder: Path, *argv: str) -> tuple[list[str], list[dict[str, Any]]]:
     """Return what the benchmark prints and what it writes."""
     file = folder / "rows.json"
-    done = subprocess.run(
-        [sys.executable, "benchmarks/planning_table.py", *argv, "--json", str(file)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.splitlines(), json.loads(file.read_text())
+    words = ["benchmarks/planning_table.py", *argv, "--json", file]
+    printed = python_process(*words, cwd=ROOT, timeout=300)
+    return printed.splitlines(), json.loads(file.read_text())
 
 
 def test_the_guide_shows_what_is_printed(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import runpy
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from msn_mm.diffusion.comparison import chosen_indices
 from msn_mm.diffusion.loading import load_rcdm
 from msn_mm.engine.launch import load_config
 from msn_mm.utils.cli import run_tool
-from tests.helpers import MISTAKES_DRIVER
+from tests.helpers import MISTAKES_DRIVER, python_process
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools" / "rcdm.py"
@@ -39,18 +38,6 @@ SHORT = ["--steps", "2", "--samples", "2"]
 
 def main(*words):
     return runpy.run_path(str(TOOL))["main"]([str(word) for word in words])
-
-
-def run_well(*words):
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +132,8 @@ def test_interpolate_and_recognise(place, tmp_path, capsys):
 def test_two_processes_train_as_one(place, tmp_path):
     words = ["train", "rcdm_digits", "--backbone", place / "msn.pth", "--out", tmp_path]
     words += ["--backbone-config", place / "msn.py", "--launcher", "pytorch"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    run_well(*launch, TOOL, *words, "--cfg-options", *FEW)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    python_process(*launch, TOOL, *words, "--cfg-options", *FEW, cwd=ROOT)
     states = [
         torch.load(folder / "epoch_2.pth", weights_only=True)["state_dict"]
         for folder in (tmp_path, place / "rcdm_msn")
@@ -168,7 +155,7 @@ def test_two_processes_train_as_one(place, tmp_path):
 def test_the_benchmark_measures_both_sides(place, tmp_path):
     words = [place / "rcdm_msn" / "rcdm_digits.py", place / "rcdm_msn" / "epoch_2.pth"]
     few = ["--images", "2", "--rounds", "1", "--steps", "2", "20", "--json", tmp_path / "out.json"]
-    run_well(sys.executable, "benchmarks/rcdm_sampling.py", *words, *few)
+    python_process("benchmarks/rcdm_sampling.py", *words, *few, cwd=ROOT)
     found = json.loads((tmp_path / "out.json").read_text())
     rows = found["rows"]
     assert rows["ddim 20"]["distance_max"] == 0, "the full schedule is itself"

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from msn_mm.datasets import EvalCrop, EvaluationImages, FileList, ImageFolder
-from msn_mm.diffusion.rcdm import RCDM, saved_encoder
+from msn_mm.diffusion.conditioning_encoder import saved_encoder
+from msn_mm.diffusion.rcdm import RCDM
 from msn_mm.errors import UserError
 from msn_mm.evaluation.checkpoint import load_weights, read_weights
 from msn_mm.evaluation.data import LabelledData, labelled_data, part_images

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from msn_mm.diffusion.conditioning_encoder import build_encoder, encoder_description
 from msn_mm.diffusion.denoising_loss import denoising_losses
 from msn_mm.diffusion.noise_schedule import NoiseSchedule
 from msn_mm.diffusion.unet import RepresentationUNet
@@ -24,13 +25,11 @@ from msn_mm.errors import UserError
 from msn_mm.models.frozen_trunk import (
     as_bytes,
     as_text,
-    build_frozen_encoder,
-    encoder_config,
     on_meta,
     trunk_digest,
 )
 from msn_mm.models.ops.counter_rng import normal, uniform
-from msn_mm.models.readout import ReadOut, check_readout
+from msn_mm.models.readout import check_readout
 from msn_mm.registry import MODELS
 from msn_mm.utils.results import to_json
 
@@ -101,7 +100,7 @@ class RCDM(BaseModel):
         amp = torch.cuda.is_available() if amp is None else amp
         self._is_free = encoder.get("source") is not None or encoder.get("checkpoint") is None
         # Behind a tuple: the trunk below is the part that the state holds.
-        self._frozen = (_build(encoder, amp),)
+        self._frozen = (build_encoder(encoder, amp),)
         self.backbone: nn.Module = self.encoder.trunk.requires_grad_(False)
         check_readout(self.backbone, self.encoder.readout, mask_ratio)
         self.unet = RepresentationUNet(
@@ -252,61 +251,3 @@ def resized(images: Tensor, side: int) -> Tensor:
     if images.shape[-2:] == (side, side):
         return images
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-
-
-def encoder_description(encoder: Mapping[str, Any], built: Any) -> dict[str, Any]:
-    """Return what builds an encoder again, its weights aside, as ``RCDM(encoder=...)`` takes it.
-
-    Args:
-        encoder: As given to the model.
-        built: The frozen encoder.
-    """
-    cfg, checkpoint = encoder_config(encoder, _FURTHER)
-    about = built.description()
-    found = {
-        "model": dict(cfg["model"]),
-        "data_preprocessor": {key: [255.0 * v for v in about[key]] for key in ("mean", "std")},
-        "norm": encoder.get("norm", True),
-        "source": encoder.get("source")
-        or {"config": encoder.get("config"), "checkpoint": checkpoint},
-    }
-    resampling = getattr(built.trunk, "resampling", None)
-    return found if resampling is None else {**found, "resampling": resampling}
-
-
-def saved_encoder(state: Mapping[str, Tensor], path: Any) -> dict[str, Any]:
-    """Return the encoder's description that the state of an RCDM holds.
-
-    Raises:
-        UserError: It is the state of something else.
-    """
-    text = state.get("encoder_text")
-    if text is None:
-        raise UserError(
-            f"'{path}' is no RCDM: it names no encoder; give a checkpoint of tools/rcdm.py train"
-        )
-    found: dict[str, Any] = json.loads(as_text(text))
-    return found
-
-
-_FURTHER = frozenset({"norm", "resampling", "source"})
-
-
-def _build(encoder: Mapping[str, Any], amp: bool) -> Any:
-    cfg, checkpoint = encoder_config(encoder, _FURTHER)
-    readout = ReadOut(norm=_can_norm(cfg) and encoder.get("norm", True))
-    is_saved = encoder.get("source") is not None
-    built = build_frozen_encoder(cfg, checkpoint, readout, amp, quiet=is_saved)
-    if encoder.get("resampling") is not None and not on_meta():
-        built.trunk.resampling = encoder["resampling"]
-    return built
-
-
-def _can_norm(cfg: Mapping[str, Any]) -> bool:
-    """Whether a trunk has tokens before and after a final norm; others have one output."""
-    from msn_mm.models.backbones.masked_vit import MaskedViT
-
-    model = cfg["model"]
-    kind = (model.get("backbone") or model).get("type")
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    return isinstance(found, type) and issubclass(found, MaskedViT)

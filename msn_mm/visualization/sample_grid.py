@@ -84,8 +84,7 @@ def plot_grid(
     axis.set_xticks([side / 2 + number * step for number in range(len(headings))], headings)
     axis.set_yticks([place + side / 2 for place in tops], [row.label for row in rows])
     if title:
-        place = (_MARGIN / wide, 1 - _MARGIN / high)
-        figure.text(*place, title, fontsize=_TITLE_POINTS, va="top")
+        figure.text(_MARGIN / wide, 1 - _MARGIN / high, title, fontsize=_TITLE_POINTS, va="top")
     save_png(figure, out)
 
 
