@@ -2,7 +2,7 @@
 
     python tools/train.py configs/msn_folder.py --cfg-options data_root=path/to/images
 
-By the prediction of --dry-run a batch of 192 needs 18 GiB with --amp; set another
+By the prediction of --dry-run a batch of 192 needs 17 GiB with --amp; set another
 global_batch_size for another GPU, the learning rate follows. With fewer than
 100,000 images more epochs help more than a larger model.
 """

@@ -14,7 +14,7 @@ _base_ = [
 model = dict(
     backbone=dict(name="vit_base_patch16_224", patch_size=4),
     mask_ratio=dict(anchor=0.7),
-    # 25 GiB a GPU predicted with --amp on 8, 43 without; all views at once would take 284 and 502.
+    # 24 GiB a GPU predicted with --amp on 8, 41 without; all views at once would take 266 and 473.
     micro_batch=64,
 )
 train_cfg = dict(max_epochs=300)

@@ -15,7 +15,7 @@ _base_ = [
 model = dict(
     backbone=dict(name="vit_huge_patch14_224"),
     mask_ratio=dict(anchor=0.5),
-    # 29 GiB a GPU predicted with --amp on 8, 36 without; all views at once would take 107 and 174.
+    # 29 GiB a GPU predicted with --amp on 8, 35 without; all views at once would take 104 and 170.
     micro_batch=64,
 )
 train_cfg = dict(max_epochs=600)

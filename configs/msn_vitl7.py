@@ -15,7 +15,7 @@ _base_ = [
 model = dict(
     backbone=dict(name="vit_large_patch16_224", patch_size=7),
     mask_ratio=dict(anchor=0.7),
-    # 26 GiB a GPU predicted with --amp on 8, 39 without; all views at once would take 226 and 395.
+    # 26 GiB a GPU predicted with --amp on 8, 38 without; all views at once would take 219 and 383.
     micro_batch=64,
 )
 train_cfg = dict(max_epochs=200)

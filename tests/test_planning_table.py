@@ -39,7 +39,8 @@ def test_the_guide_shows_what_is_printed(tmp_path: Path) -> None:
     assert four["gflops_counted"] == pytest.approx(
         make_plan(load_config("msn_digits")).flops / 1e9, rel=0.03
     )
-    assert 1.8 < eight["gflops_counted"] / four["gflops_counted"] < 2
+    # Of the last block a quarter is computed.
+    assert 2 < eight["gflops_counted"] / four["gflops_counted"] < 7.25 / 3.25
 
     # Days are images over rate: 180 epochs of 1,297 digits.
     days = 180 * 1297 / four["images_per_s"] / 86400

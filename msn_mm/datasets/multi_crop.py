@@ -271,7 +271,9 @@ def _fast_group(
 
 def _resize(crop: np.ndarray, view: View) -> np.ndarray:
     """Resample uint8 (H, W, C) to (S, S, C)."""
-    source = torch.from_numpy(np.ascontiguousarray(crop)[None]).permute(0, 3, 1, 2)
+    # The one image of the batch gets its stride from torch: numpy's is 0, by which torch
+    # does not see that the channels lie last, and gives planes that are then to be joined.
+    source = torch.from_numpy(np.ascontiguousarray(crop)).unsqueeze(0).permute(0, 3, 1, 2)
     size = (view.size, view.size)
     resized = F.interpolate(source, size=size, mode=view.interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()

@@ -115,12 +115,15 @@ def represent(
     """
     check_readout(trunk, readout, mask_ratio)
     if can_mask(trunk):
-        tokens = trunk.forward_intermediates(  # type: ignore[operator]
-            images, blocks=readout.blocks, norm=readout.norm, mask_ratio=mask_ratio, keys=keys
-        )
-        parts = [pair[0] for pair in tokens]
-        if readout.average:
-            parts.append(tokens[-1][1].mean(dim=1))
+        wanted: dict[str, Any] = dict(blocks=readout.blocks, norm=readout.norm)
+        wanted |= dict(mask_ratio=mask_ratio, keys=keys)
+        if hasattr(trunk, "forward_cls") and not readout.average:
+            parts = trunk.forward_cls(images, **wanted)  # type: ignore[operator]
+        else:
+            tokens = trunk.forward_intermediates(images, **wanted)  # type: ignore[operator]
+            parts = [pair[0] for pair in tokens]
+            if readout.average:
+                parts.append(tokens[-1][1].mean(dim=1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
     # Masked image modelling: its trunks mask by themselves unless told not to.
     whole: dict[str, Any] = {"mask": None} if "mask" in _parameters(trunk.forward) else {}

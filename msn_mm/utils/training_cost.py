@@ -109,13 +109,15 @@ class TrainingCost:
         for view in self.views:
             once = 0.0
             if view.target:
-                once += self.shape.forward_flops(view.whole, view.patches)
+                once += self.shape.forward_flops(view.whole, view.patches, view.cls_only)
                 once += view.target_head_rows * head_flops
             if view.trained:
                 passes = 1 if micro_batch is None else 2
-                once += passes * self.shape.forward_flops(view.tokens, view.patches)
-                once += 3 * view.head_rows * head_flops
-                once += self.shape.backward_flops(view.tokens, view.patches, self.checkpointing)
+                there = self.shape.forward_flops(view.tokens, view.patches, view.cls_only)
+                once += passes * there + 3 * view.head_rows * head_flops
+                once += self.shape.backward_flops(
+                    view.tokens, view.patches, self.checkpointing, view.cls_only
+                )
             if self.decoder is not None:
                 once += decoder_flops(self.decoder, view, again=micro_batch is not None)
             total += view.num * once
@@ -133,7 +135,9 @@ class TrainingCost:
             if not view.trained:
                 continue
             rows = images * view.num
-            own = self.shape.saved_bytes(view.tokens, view.patches, self.amp, self.checkpointing)
+            own = self.shape.saved_bytes(
+                view.tokens, view.patches, self.amp, self.checkpointing, view.cls_only
+            )
             if self.decoder is not None:
                 own += decoder_bytes(self.decoder, view, self.amp)
                 whole += rows * prediction_bytes(self.decoder, view)

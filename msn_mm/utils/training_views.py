@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from msn_mm.models.methods.base import PretrainingMethod, ViewUse
+from msn_mm.models.ops.cls_block import ClsBlock
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class View:
         target: whether a target network, which takes none, reads it too, whole.
         head_rows: rows that the trained head reads of one view: CLS, and patches.
         target_head_rows: the same of the target's head.
+        cls_only: whether the last block is computed for its CLS token alone.
     """
 
     name: str
@@ -36,6 +38,7 @@ class View:
     prefix: int = 1
     head_rows: float = 1.0
     target_head_rows: float = 1.0
+    cls_only: bool = False
 
     @property
     def whole(self) -> int:
@@ -60,5 +63,8 @@ def read_views(cfg: Config, model: Any) -> list[View]:
         patches = model.backbone.num_tokens(size, 0.0) - prefix
         num = int(view.get("num", 1))
         rows = 1 + use.head_patches * patches, 1 + use.target_head_patches * patches
-        views.append(View(name, size, num, patches, tokens, use.trained, use.target, prefix, *rows))
+        alone = not use.all_tokens and isinstance(model.backbone.vit.blocks[-1], ClsBlock)
+        views.append(
+            View(name, size, num, patches, tokens, use.trained, use.target, prefix, *rows, alone)
+        )
     return views

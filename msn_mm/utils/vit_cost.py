@@ -11,7 +11,12 @@ activations and softmax are left out)::
 
 patch embedding; then for each block the four D x D projections of attention,
 the two layers of the MLP, and the two products of attention (query with key,
-weights with value).
+weights with value). A last block that is computed for its CLS token alone takes,
+in place of the L-th such term::
+
+    6 N D^2 + 2 D^2 + 4 D H + 4 N D
+
+queries, keys and values of all tokens, the rest of one.
 """
 
 from __future__ import annotations
@@ -50,25 +55,35 @@ class ViTShape:
             patch_numbers=vit.patch_embed.proj.weight[0].numel(),
         )
 
-    def block_flops(self, tokens: int) -> int:
+    def block_flops(self, tokens: int, cls_only: bool = False) -> int:
         """Forward FLOPs of all blocks for one image of N tokens."""
         n, d, h = tokens, self.width, self.hidden
-        return self.depth * (8 * n * d * d + 4 * n * d * h + 4 * n * n * d)
+        whole = 8 * n * d * d + 4 * n * d * h + 4 * n * n * d
+        last = 6 * n * d * d + 2 * d * d + 4 * d * h + 4 * n * d if cls_only else whole
+        return (self.depth - 1) * whole + last
 
-    def forward_flops(self, tokens: int, patches: int) -> int:
+    def forward_flops(self, tokens: int, patches: int, cls_only: bool = False) -> int:
         """Forward FLOPs for one image: see the module's formula."""
-        return 2 * patches * self.patch_numbers * self.width + self.block_flops(tokens)
+        embedding = 2 * patches * self.patch_numbers * self.width
+        return embedding + self.block_flops(tokens, cls_only)
 
-    def backward_flops(self, tokens: int, patches: int, checkpointing: bool = False) -> int:
+    def backward_flops(
+        self, tokens: int, patches: int, checkpointing: bool = False, cls_only: bool = False
+    ) -> int:
         """FLOPs of the backward pass: twice the forward's, and once more the blocks' if recomputed.
 
         The gradient of the pixels is not needed, so the patch embedding counts once.
         """
         embedding = 2 * patches * self.patch_numbers * self.width
-        return embedding + self.block_flops(tokens) * (3 if checkpointing else 2)
+        return embedding + self.block_flops(tokens, cls_only) * (3 if checkpointing else 2)
 
     def saved_bytes(
-        self, tokens: int, patches: int, amp: bool = False, checkpointing: bool = False
+        self,
+        tokens: int,
+        patches: int,
+        amp: bool = False,
+        checkpointing: bool = False,
+        cls_only: bool = False,
     ) -> int:
         """Bytes that the forward pass of one image keeps for the backward pass.
 
@@ -77,16 +92,19 @@ class ViTShape:
         attention's output, which the projection shares (6 D), and the inputs of
         the activation and of the MLP's second layer (2 H). The last two groups
         are half as wide under autocast. Fused attention keeps no N x N matrix.
+        A last block for CLS alone keeps for each token the input of one norm, that of
+        the query-key-value layer and what it gives, and of the final norm one token.
         With checkpointing a block keeps its input (D, fp32), and one block at a
         time everything.
         """
         wide = BFLOAT if amp else FLOAT
         block = tokens * (2 * self.width * FLOAT + (6 * self.width + 2 * self.hidden) * wide)
         pixels = patches * self.patch_numbers * wide
-        final_norm = tokens * self.width * FLOAT
+        final_norm = (1 if cls_only else tokens) * self.width * FLOAT
         if checkpointing:
             return pixels + final_norm + self.depth * tokens * self.width * FLOAT + block
-        return pixels + final_norm + self.depth * block
+        last = tokens * self.width * (FLOAT + 4 * wide) if cls_only else block
+        return pixels + final_norm + (self.depth - 1) * block + last
 
 
 def linear_flops(module: nn.Module) -> int:

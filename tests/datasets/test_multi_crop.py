@@ -202,6 +202,24 @@ def test_a_view_is_resampled_as_it_asks(
 # ---- reference ------------------------------------------------------------
 
 
+def test_resampling_sees_that_channels_lie_last(
+    photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else torch splits the colours and they are joined again, half of the time of a view."""
+    strides = []
+
+    def watch(source: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        resized = interpolate(source, *args, **kwargs)
+        strides.append((source.stride()[:2], resized.stride()[1]))
+        return resized
+
+    interpolate = torch.nn.functional.interpolate
+    monkeypatch.setattr(torch.nn.functional, "interpolate", watch)
+    MultiCrop({"view": dict(size=20, scale=(0.2, 0.2))})({"img": photo, "key": 0})
+    ((batch, channels), resized) = strides[0]
+    assert batch > 0 and channels == resized == 1
+
+
 def test_reference_and_fast_path_agree_in_distribution(photo: np.ndarray) -> None:
     group = {"target": {"size": 32, "scale": (0.3, 1.0), "ops": OPS}}
     fast, slow = MultiCrop(group), MultiCrop(group, reference=True)

@@ -17,7 +17,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.ops import compiled_blocks
 
-TINY = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=2)
+TINY = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=3)
 TINY |= dict(num_heads=3)
 
 
@@ -65,7 +65,8 @@ def test_same_numbers_and_one_graph_a_token_count(rate, checkpointing):
         losses += [step(model, target, seed) for seed in (1, 2)]
         assert graphs() == warm
         found.append((losses, [p.grad.clone() for p in model.parameters()]))
-    # The first block has no stochastic depth, so it is a block of another kind.
+    # The first block has no stochastic depth, so it is a block of another kind. The last one,
+    # for CLS alone, is not compiled.
     assert warm == (3 if rate == 0.0 else 6)
     for plain, compiled in zip(found[0][1], found[1][1], strict=True):
         assert torch.allclose(plain, compiled, rtol=1e-4, atol=1e-6)

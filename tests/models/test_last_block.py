@@ -8,11 +8,13 @@ import pytest
 import torch
 from mmpretrain.models import ResNet
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
 from msn_mm.models.ops.cls_block import cls_after
+from msn_mm.utils.vit_cost import ViTShape
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -39,8 +41,9 @@ def test_frozen_part_and_last_block_are_the_whole_network(kind: str) -> None:
     tokens = vit.tokens_before_last(images)
     assert tokens.shape == (3, vit.vit.num_prefix_tokens + 4 * 5, 24)
     model = LastBlockClassifier(vit, 7).double().eval()
-    torch.testing.assert_close(model.norm(cls_after(model.block, tokens)), vit(images))
-    expected = vit(images) @ model.head.weight.T + model.head.bias
+    whole = vit.vit.norm(vit.vit.blocks[-1](tokens))[:, 0]
+    torch.testing.assert_close(model.norm(cls_after(model.block, tokens)), whole)
+    expected = whole @ model.head.weight.T + model.head.bias
     torch.testing.assert_close(model(tokens), expected)
 
 
@@ -57,6 +60,51 @@ def test_gradients_are_those_of_the_whole_block(kind: str) -> None:
         gradients(cls_after(block, tokens)), gradients(block(tokens)[:, 0]), strict=True
     ):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_trunk_spends_nothing_on_patches_behind_the_last_block(
+    kind: str, checkpointing: bool
+) -> None:
+    """The same output and gradients as by all tokens, for as many operations as predicted."""
+    vit = trunk(**{"drop_path_rate": 0.4, **KINDS[kind]}, checkpointing=checkpointing).train()
+    images = torch.randn(3, 1, 32, 32, dtype=torch.float64)
+    wanted = torch.randn(3, 24, dtype=torch.float64)
+    given: dict[str, Any] = {"mask_ratio": 0.4, "keys": torch.arange(3)}
+
+    def gradients(cls: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad((cls * wanted).sum(), list(vit.parameters())))
+
+    with FlopCounterMode(display=False) as counter:
+        alone = vit(images, **given)
+    whole = vit.forward_intermediates(images, **given)[0][0]
+    torch.testing.assert_close(alone, whole)
+    for one, other in zip(gradients(alone), gradients(whole), strict=True):
+        torch.testing.assert_close(one, other)
+    forward = ViTShape.of(vit.vit).forward_flops(vit.num_tokens(32, 0.4), 16, cls_only=True)
+    assert counter.get_total_flops() == 3 * forward
+
+
+def test_several_blocks_for_cls_alone_are_those_of_all_tokens() -> None:
+    vit = trunk()
+    images = torch.randn(2, 1, 32, 32, dtype=torch.float64)
+    for norm in (False, True):
+        alone = vit.forward_cls(images, blocks=2, norm=norm)
+        whole = vit.forward_intermediates(images, blocks=2, norm=norm)
+        for one, (other, _) in zip(alone, whole, strict=True):
+            torch.testing.assert_close(one, other)
+    with pytest.raises(ValueError, match="this model has 1 to 3"):
+        vit.forward_cls(images, blocks=4)
+
+
+def test_hooks_of_the_last_block_see_the_cls_token() -> None:
+    vit, seen = trunk(), []
+    vit.vit.blocks[-1].register_forward_hook(lambda block, args, output: seen.append(output))
+    vit(torch.randn(2, 1, 32, 32, dtype=torch.float64))
+    assert [output.shape for output in seen] == [(2, 24)]
+    with pytest.raises(ValueError, match="attends to all tokens"):
+        vit.vit.blocks[-1](torch.zeros(1, 3, 24).double(), is_causal=True, cls_only=True)
 
 
 def test_a_block_of_another_kind_is_computed_whole() -> None:

@@ -61,8 +61,8 @@ def test_flops_sum_over_the_views() -> None:
     head = 2 * (48 * 32 + 32 * 32 + 32 * 16 + 8 * 16)
     expected = 0
     for view in plan.views:
-        forward = shape.forward_flops(view.tokens, view.patches) + head
-        backward = shape.backward_flops(view.tokens, view.patches) + 2 * head
+        forward = shape.forward_flops(view.tokens, view.patches, cls_only=True) + head
+        backward = shape.backward_flops(view.tokens, view.patches, cls_only=True) + 2 * head
         expected += view.num * (forward + (0 if view.name == "target" else backward))
     assert plan.flops == expected
 
@@ -125,7 +125,7 @@ def test_a_micro_batch_bounds_the_prediction_and_auto_takes_what_fits() -> None:
     whole, eight, four = plan(None), plan(8), plan(4)
     assert whole.memory and eight.memory and four.memory
     assert four.memory.activations < eight.memory.activations < whole.memory.activations
-    assert four.flops == eight.flops and 1.15 < four.flops / whole.flops < 1.34
+    assert four.flops == eight.flops and 1.15 < four.flops / whole.flops < 1.35
     larger = plan(8, images=128).memory
     assert larger is not None
     # Pixels, heads and outputs grow with the batch, the trunk's activations do not.

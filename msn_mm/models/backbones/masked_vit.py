@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from msn_mm.convert.plain import is_vit_value
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
+from msn_mm.models.ops.cls_block import cls_after, let_answer_for_cls_
 from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
 from msn_mm.models.ops.patches import embed_patches
@@ -30,7 +31,8 @@ class MaskedViT(nn.Module):
 
     The network is timm's own, so any of its ViT names or explicit sizes work
     and its weights load; attention runs through timm's
-    ``scaled_dot_product_attention``.
+    ``scaled_dot_product_attention``. Where CLS tokens are all that is asked for,
+    the last block is computed for them alone.
 
     Args:
         name: A timm model name whose class is ``VisionTransformer`` and that has a CLS token.
@@ -97,6 +99,7 @@ class MaskedViT(nn.Module):
                 "lower the patch size or raise the image size"
             )
         self._branches = key_drop_paths(self.vit)
+        let_answer_for_cls_(self.vit.blocks)
         if compile:
             backend = compile if isinstance(compile, str) else "inductor"
             compile_blocks_(self.vit.blocks, backend)
@@ -139,8 +142,39 @@ class MaskedViT(nn.Module):
         Returns:
             ``(B, D)``: the CLS token after the final norm.
         """
-        x = self._run_blocks(self._embed(images, mask_ratio, keep, keys), keys)
-        return self.vit.norm(x[:, 0])
+        return self.forward_cls(images, mask_ratio=mask_ratio, keep=keep, keys=keys)[0]
+
+    def forward_cls(
+        self,
+        images: Tensor,
+        blocks: int = 1,
+        norm: bool = True,
+        mask_ratio: float = 0.0,
+        keep: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Return the CLS tokens of the last blocks, the last one last.
+
+        Equal to those of :meth:`forward_intermediates` up to rounding, without what the
+        last block spends on patches: a sixteenth of a ViT-S's or ViT-B's work.
+
+        Args:
+            images: ``(B, C, H, W)``, normalised.
+            blocks: How many blocks, counted from the end.
+            norm: Apply the final norm to each block's output.
+            mask_ratio: As in :meth:`forward`.
+            keep: As in :meth:`forward`.
+            keys: As in :meth:`forward`.
+
+        Returns:
+            ``(B, D)`` for each block.
+
+        Raises:
+            ValueError: If the model does not have that many blocks.
+        """
+        x = self._embed(images, mask_ratio, keep, keys)
+        outputs = self._run_blocks(x, keys, blocks, cls_only=True)
+        return [self.vit.norm(cls) if norm else cls for cls in outputs]
 
     def forward_intermediates(
         self,
@@ -170,11 +204,8 @@ class MaskedViT(nn.Module):
         Raises:
             ValueError: If the model does not have that many blocks.
         """
-        depth = len(self.vit.blocks)
-        if not 1 <= blocks <= depth:
-            raise ValueError(f"blocks is {blocks}; this model has 1 to {depth}")
-        outputs: deque[Tensor] = deque(maxlen=blocks)
-        self._run_blocks(self._embed(images, mask_ratio, keep, keys, replaced), keys, outputs)
+        x = self._embed(images, mask_ratio, keep, keys, replaced)
+        outputs = self._run_blocks(x, keys, blocks)
         last = [self.vit.norm(x) if norm else x for x in outputs]
         return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
 
@@ -254,26 +285,31 @@ class MaskedViT(nn.Module):
         return vit.norm_pre(vit.pos_drop(torch.cat([head.to(x.dtype), x], dim=1)))
 
     def _run_blocks(
-        self, x: Tensor, keys: Tensor | None, outputs: deque[Tensor] | None = None
-    ) -> Tensor:
+        self, x: Tensor, keys: Tensor | None, blocks: int = 1, cls_only: bool = False
+    ) -> list[Tensor]:
+        """Return the last ``blocks`` blocks' outputs: tokens, or the CLS token alone."""
+        depth = len(self.vit.blocks)
+        if not 1 <= blocks <= depth:
+            raise ValueError(f"blocks is {blocks}; this model has 1 to {depth}")
         gates: Tensor | None = None
         if self.training and self._branches:
             rates = [branch.rate for branch in self._branches]
             gates = draw_gates(rates, x.shape[0], keys, x.device)
-        for block in self.vit.blocks:
-            run = partial(_run_block, block, gates)
+        outputs: deque[Tensor] = deque(maxlen=blocks)
+        for number, block in enumerate(self.vit.blocks, start=1):
+            alone = cls_only and number == depth
+            run = partial(_run_block, block, gates, alone)
             if self.checkpointing and self.training and torch.is_grad_enabled():
                 x = checkpoint(run, x, use_reentrant=False)
             else:
                 x = run(x)
-            if outputs is not None:
-                outputs.append(x)
-        return x
+            outputs.append(x[:, 0] if cls_only and not alone else x)
+        return list(outputs)
 
 
-def _run_block(block: nn.Module, gates: Tensor | None, x: Tensor) -> Tensor:
+def _run_block(block: nn.Module, gates: Tensor | None, cls_only: bool, x: Tensor) -> Tensor:
     if gates is not None:
         for path in (block.drop_path1, block.drop_path2):
             if isinstance(path, KeyedDropPath):
                 path.gate = gates[path.index] if path.rate else None
-    return block(x)
+    return cls_after(block, x) if cls_only else block(x)

@@ -32,6 +32,8 @@ class ViewUse(NamedTuple):
     """Share of its patches that go through the trained head beside CLS."""
     target_head_patches: float = 0.0
     """Share of its patches that go through the target's head beside CLS."""
+    all_tokens: bool = False
+    """Whether the patches behind the last block are read, and not CLS alone."""
 
 
 class CollapseKnobs(NamedTuple):

@@ -70,7 +70,7 @@ class IBOT(DINO):
         if name not in self.target_views:
             return super().view_use(name)
         masked = self.mask["ratio"] * self.mask["probability"]
-        return ViewUse(target=True, head_patches=masked, target_head_patches=1.0)
+        return ViewUse(target=True, head_patches=masked, target_head_patches=1.0, all_tokens=True)
 
     def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
         """Tell in place of which patches of each view the trained network sees a mask token."""

@@ -104,7 +104,7 @@ class MAE(PretrainingMethod):
 
     def view_use(self, name: str) -> ViewUse:
         """Tell what a step does with the views of a group."""
-        return ViewUse(mask_ratio=self.mask_ratio)
+        return ViewUse(mask_ratio=self.mask_ratio, all_tokens=True)
 
     def hidden_patches(self, name: str, view: dict[str, Tensor]) -> Tensor | None:
         """Tell which patches of each view the encoder does not see."""

@@ -5,18 +5,50 @@ Legend: B images, T tokens (CLS first), D width, H heads, d width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 
-def cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
-    """Return the CLS token behind a block.
+class ClsBlock(Block):
+    """timm's plain block, which can be computed for its CLS token alone.
 
-    Where nobody reads the other tokens of the output, timm's plain block needs of
-    them keys and values only: a sixth of its work. Blocks of another
-    kind are computed whole.
+    Where nobody reads the other tokens of the output, the block needs of them keys and
+    values only, which come with the queries from one layer: a quarter of its work.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        cls_only: bool = False,
+    ) -> Tensor:
+        """``(B, T, D)`` -> ``(B, T, D)``; with ``cls_only`` ``(B, D)``, the first of those T."""
+        if not cls_only:
+            tokens: Tensor = super().forward(x, attn_mask=attn_mask, is_causal=is_causal)
+            return tokens
+        if attn_mask is not None or is_causal:
+            raise ValueError("a block for its CLS token alone attends to all tokens")
+        cls = x[:, :1] + self.drop_path1(self.ls1(_cls_attention(self.attn, self.norm1(x))))
+        return (cls + self.drop_path2(self.ls2(self.mlp(self.norm2(cls)))))[:, 0]
+
+
+def let_answer_for_cls_(blocks: Iterable[nn.Module]) -> None:
+    """Make timm's plain blocks :class:`ClsBlock`; blocks of another kind stay as they are.
+
+    Parameters, hooks and names in the state dict stay too.
+    """
+    for block in blocks:
+        if type(block) is Block:
+            block.__class__ = ClsBlock
+
+
+def cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
+    """Return the CLS token behind a block, the other tokens uncomputed where it can be.
 
     Args:
         block: From ``(B, T, D)`` to ``(B, T, D)``.
@@ -25,11 +57,9 @@ def cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
     Returns:
         ``(B, D)``, equal to ``block(tokens)[:, 0]`` up to rounding.
     """
-    if type(block) is not Block:
-        return block(tokens)[:, 0]
-    seen = _cls_attention(block.attn, block.norm1(tokens))
-    cls = tokens[:, :1] + block.drop_path1(block.ls1(seen))
-    return (cls + block.drop_path2(block.ls2(block.mlp(block.norm2(cls)))))[:, 0]
+    if isinstance(block, ClsBlock):
+        return block(tokens, cls_only=True)
+    return block(tokens)[:, 0]
 
 
 def _cls_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
@@ -37,19 +67,16 @@ def _cls_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
     if type(attention) is not Attention or attention.gate is not None:
         return attention(tokens)[:, :1]
     batch, length, _ = tokens.shape
-    heads, width = attention.num_heads, attention.attn_dim
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    own, others = (None, None) if bias is None else (bias[:width], bias[width:])
-    query = F.linear(tokens[:, :1], weight[:width], own).view(batch, 1, heads, -1)
-    both = F.linear(tokens, weight[width:], others).view(batch, length, 2, heads, -1)
-    # (B, H, T, d) each
-    key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
+    # The layer whole, the queries of all tokens too: a slice of its weight would have a
+    # gradient of its own, which autocast sums in another precision than the whole weight's.
+    qkv = attention.qkv(tokens).view(batch, length, 3, attention.num_heads, -1)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, T, d) each
     gathered = F.scaled_dot_product_attention(
-        attention.q_norm(query.transpose(1, 2)),
+        attention.q_norm(query[:, :, :1]),
         attention.k_norm(key),
         value,
         dropout_p=attention.attn_drop.p if attention.training else 0.0,
         scale=attention.scale,
     )
-    joined = attention.norm(gathered.transpose(1, 2).reshape(batch, 1, width))
+    joined = attention.norm(gathered.transpose(1, 2).flatten(2))
     return attention.proj_drop(attention.proj(joined))

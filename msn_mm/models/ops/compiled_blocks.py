@@ -56,7 +56,9 @@ _FORWARDS: list[Callable[..., Tensor]] = []
 def _forward(backend: str) -> Callable[..., Tensor]:
     def forward(block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         # The shapes of evaluation are anybody's, and a compilation takes longer than most.
-        run = _compiled(backend) if block.training else _plain
+        # For CLS alone a block has little that could be fused, and it would be one graph more.
+        whole = block.training and not kwargs.get("cls_only", False)
+        run = _compiled(backend) if whole else _plain
         return run(block, *args, **kwargs)
 
     _FORWARDS.append(forward)
