@@ -14,6 +14,10 @@ Processor time an image on one thread, 2 views of 224 and 10 of 96 pixels, of:
   the CPU. ``everything``: the two together, to compare with the released transforms;
 - ``decode``: reading the file and nothing else, which no pipeline can undercut.
 
+Then the released transforms and ours each in a data worker of torch's loader: the worker's
+processor time with the batch's way to the training process, float32 pixels for the one,
+bytes for the other.
+
 All sides take the same files in turn, so a change of the machine's speed touches
 all; processor time leaves out what other programs took. Without ``--images`` the
 files are crops of scikit-learn's two photographs, as JPEG of 500 x 375 pixels and
@@ -39,7 +43,7 @@ import torchvision
 from extraction import write_images
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as T
 
 from msn_mm.datasets import SampleKey, multi_view_collate
@@ -51,6 +55,8 @@ from msn_mm.utils.host_memory import keep_freed_memory
 
 # Makes the crops as large as ImageNet's files: about 107 KB.
 _QUALITY = 98
+# How often a loader is given the files: the more, the less its start and end weigh.
+_PASSES = 3
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -81,6 +87,27 @@ def pil_image(path: Path) -> Image.Image:
         return Image.open(file).convert("RGB")
 
 
+class _Samples(Dataset[Any]):
+    def __init__(self, files: Sequence[Path], sample: Callable[[Path], Any]) -> None:
+        self.files, self.sample = files, sample
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.sample(self.files[index])
+
+
+class _Clocked:
+    """Collate, and tell how much processor time the worker has taken so far."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> tuple[Any, float]:
+        return self.collate(samples), time.process_time()
+
+
 class Sides:
     """The pipelines, each a function of the files.
 
@@ -97,17 +124,18 @@ class Sides:
         self.large, self.small = released_view(224, (0.3, 1.0)), released_view(96, (0.05, 0.3))
         self.batches: list[dict[str, Any]] = []
         self.turn = 0
+        self.index = {file: i for i, file in enumerate(files)}
 
     def decode(self) -> None:
         for file in self.files:
             read_image(file)
 
     def released(self) -> None:
-        def views(file: Path) -> list[Tensor]:
-            image = pil_image(file)
-            return [view(image) for view in (self.large,) * 2 + (self.small,) * 10]
+        self._batches(self._released_sample, default_collate)
 
-        self._batches(views, default_collate)
+    def _released_sample(self, file: Path) -> list[Tensor]:
+        image = pil_image(file)
+        return [view(image) for view in (self.large,) * 2 + (self.small,) * 10]
 
     def lightly(self) -> None:
         from lightly.transforms import MSNTransform
@@ -117,14 +145,29 @@ class Sides:
 
     def worker(self) -> None:
         self.turn += 1
-        index = {file: i for i, file in enumerate(self.files)}
+        self.batches = self._batches(self._worker_sample, multi_view_collate)
 
-        def sample(file: Path) -> dict[str, Any]:
-            key = SampleKey(index[file], 0, self.turn)
-            views = self.cut({"img_path": file, "key": key})
-            return {"inputs": views, "data_samples": {"index": int(key), "unreadable": []}}
+    def _worker_sample(self, file: Path) -> dict[str, Any]:
+        key = SampleKey(self.index[file], 0, self.turn)
+        views = self.cut({"img_path": file, "key": key})
+        return {"inputs": views, "data_samples": {"index": int(key), "unreadable": []}}
 
-        self.batches = self._batches(sample, multi_view_collate)
+    def in_loader(self, name: str) -> float:
+        """Return seconds of a data worker's processor time an image, its first batch left out."""
+        sample, collate = {
+            "released": (self._released_sample, default_collate),
+            "worker": (self._worker_sample, multi_view_collate),
+        }[name]
+        files = list(self.files) * _PASSES
+        loader: DataLoader[Any] = DataLoader(
+            _Samples(files, sample),
+            batch_size=self.batch,
+            num_workers=1,
+            collate_fn=_Clocked(collate),
+            drop_last=True,
+        )
+        clocks = [seconds for _, seconds in loader]
+        return (clocks[-1] - clocks[0]) / (len(clocks) - 1) / self.batch
 
     def _batches(
         self, sample: Callable[[Path], Any], collate: Callable[[list[Any]], Any]
@@ -147,16 +190,22 @@ def find_images(folder: Path, count: int) -> list[Path]:
     return found[:: max(1, len(found) // count)][:count]
 
 
-def measure(sides: Sides, names: Sequence[str], turns: int) -> dict[str, list[float]]:
-    """Return milliseconds of processor time an image of each turn, after one to warm up."""
+def measure(
+    sides: Sides, names: Sequence[str], turns: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return milliseconds of processor time an image of each turn, and those in a loader."""
     spent: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(turns + 1):
+    in_loader: dict[str, list[float]] = {"released": [], "worker": []}
+    for turn in range(turns + 1):  # the first warms up
         for name in names:
             begun = time.process_time()
             getattr(sides, name)()
             if turn:
                 spent[name].append((time.process_time() - begun) / len(sides.files) * 1e3)
-    return spent
+        if turn:
+            for name, found in in_loader.items():
+                found.append(1e3 * sides.in_loader(name))
+    return spent, in_loader
 
 
 def main() -> None:
@@ -182,14 +231,11 @@ def main() -> None:
         files = find_images(args.images or Path(scratch), args.count)
         size = statistics.mean(file.stat().st_size for file in files)
         load = os.getloadavg()[0]
-        spent = measure(Sides(files, args.batch), names, args.turns)
+        spent, in_loader = measure(Sides(files, args.batch), names, args.turns)
     spent["everything"] = [
         a + b for a, b in zip(spent["worker"], spent["device_half"], strict=True)
     ]
-    ratios = {
-        name: [a / b for a, b in zip(spent["released"], found, strict=True)]
-        for name, found in spent.items()
-    }
+    ratios = _ratios(spent)
     print(
         f"{len(files)} images of {size / 1e3:.0f} KB on average, batches of {args.batch}, "
         f"{args.turns} turns, one thread, load {load:.1f} before; torch {torch.__version__}, "
@@ -201,6 +247,9 @@ def main() -> None:
             f"{name.replace('_', ' '):12}  {_spread(found):22}  "
             f"{'' if name == 'device_half' else _spread(ratios[name])}".rstrip()
         )
+    print("in a data worker of torch's loader, the way to the training process included:")
+    for name, found in in_loader.items():
+        print(f"{name:12}  {_spread(found):22}  {_spread(_ratios(in_loader)[name])}")
     if args.json:
         figures = {
             name: {
@@ -210,7 +259,23 @@ def main() -> None:
             }
             for name in spent
         }
+        figures |= {
+            f"{name}_in_loader": {
+                "ms_an_image": statistics.median(found),
+                "times_released": statistics.median(_ratios(in_loader)[name]),
+                "ms_an_image_turns": found,
+            }
+            for name, found in in_loader.items()
+        }
         args.json.write_text(json.dumps({"images": len(files), "figures": figures}, indent=2))
+
+
+def _ratios(spent: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return how many times the released rate each side reached, turn by turn."""
+    return {
+        name: [a / b for a, b in zip(spent["released"], found, strict=True)]
+        for name, found in spent.items()
+    }
 
 
 def _spread(values: list[float]) -> str:
