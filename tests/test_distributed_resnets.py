@@ -2,69 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from msn_mm.engine.fsdp.shards import gather
-from msn_mm.engine.fsdp.wrapper import FullyShardedModel
 from msn_mm.engine.optim.lars import LARS, LARSGroupsConstructor
-from msn_mm.models.ops.distributed import local_part
-from msn_mm.models.ops.ema import ema_update_
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
+from tests import ranks as ranks_of
 from tests.models.two_view_methods import pair, tiny_byol, tiny_simclr
+from tests.ranks import BATCH, assert_trained_as_one, join
 from tests.test_fsdp import on_two
-
-BATCH, STEPS = 8, 3
 
 
 def train(method: str, wrapping: str) -> dict[str, Any]:
-    if wrapping != "none" and not dist.is_initialized():
-        dist.init_process_group("gloo")
-    rank, world = (dist.get_rank(), 2) if wrapping != "none" else (0, 1)
     model = (tiny_simclr if method == "simclr" else tiny_byol)().double().train()
-    wrapped: nn.Module = model
-    if wrapping == "ddp":
-        wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-    if wrapping == "fsdp":
-        wrapped = FullyShardedModel(model)
-    optimizer = LARS(LARSGroupsConstructor({"optimizer": {}}).groups(model), 0.5, 0.9, 1e-2, 0.1)
-    losses, gradients = [], []
-    for step in range(STEPS):
-        out = wrapped(pair(BATCH, step, rank, world), mode="loss")
-        loss = sum(value for name, value in out.items() if name.startswith("loss"))
-        optimizer.zero_grad()
-        loss.backward()
-        state = {n: p.grad.detach() for n, p in model.named_parameters() if p.grad is not None}
-        gradients.append(gather(state) if wrapping == "fsdp" else state)
-        gradients[-1] = {n: g.clone() for n, g in gradients[-1].items()}
-        optimizer.step()
-        for source, target in getattr(model, "ema_pairs", list)():
-            ema_update_(
-                [local_part(p.detach()) for p in target.parameters()],
-                [local_part(p.detach()) for p in source.parameters()],
-                0.8,
-            )
-        mean = torch.stack([value.double() for value in out.values()]).detach()
-        if world > 1:
-            dist.all_reduce(mean)
-        losses.append(mean / world)
-    state = model.state_dict()
-    return {
-        "losses": torch.stack(losses),
-        "gradients": gradients,
-        "state": dict(gather(state) if wrapping == "fsdp" else state),
-    }
+    return ranks_of.train(model, wrapping, partial(pair, BATCH), optimizer)
+
+
+def optimizer(model: nn.Module) -> LARS:
+    return LARS(LARSGroupsConstructor({"optimizer": {}}).groups(model), 0.5, 0.9, 1e-2, 0.1)
 
 
 def feature_maps(kind: str, wrapping: str) -> dict[str, Any]:
-    if wrapping != "none" and not dist.is_initialized():
-        dist.init_process_group("gloo")
-    rank, world = (dist.get_rank(), 2) if wrapping != "none" else (0, 1)
+    rank, world = join(wrapping)
     torch.manual_seed(0)
     layer: nn.Module = (nn.BatchNorm2d if kind == "torch" else SyncBatchNorm)(3, momentum=0.2)
     layer = layer.double().train()
@@ -119,17 +83,8 @@ def test_batch_norm_of_feature_maps_over_two_ranks_is_torch_s_over_one(ranks) ->
 def test_two_ranks_and_shards_train_as_one(ranks, method: str, first: int) -> None:
     one = train(method, "none")
     for number in (first, first + 1):
-        two = ranks[0][number]
         # The share of pairs found first counts whole views.
-        assert torch.allclose(two["losses"], one["losses"], atol=1e-9, rtol=0)
-        for step in range(STEPS):
-            assert two["gradients"][step].keys() == one["gradients"][step].keys()
-            for name, gradient in one["gradients"][step].items():
-                close = torch.allclose(two["gradients"][step][name], gradient, atol=1e-8)
-                assert close, (number, step, name)
-        for name, value in one["state"].items():
-            if "num_batches" not in name:
-                assert torch.allclose(two["state"][name], value, atol=1e-8), (number, name)
+        assert_trained_as_one(ranks[0][number], one, losses=1e-9, others=1e-8, what=number)
     assert all(
         torch.equal(ranks[1][first]["state"][n], v) for n, v in ranks[0][first]["state"].items()
     )

@@ -7,67 +7,24 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 
 from msn_mm.engine.hooks.collapse_monitor_hook import CollapseMonitorHook
 from msn_mm.engine.launch import build_runner, load_config
-from tests.helpers import IMAGES, assert_same, run, weights
+from tests import tiny_methods
+from tests.helpers import assert_same, run, weights
+from tests.tiny_methods import Poison, state
 
 METHODS = ("simclr", "byol")
+SMALL = {
+    "model.backbone.layers": (1,),
+    "model.backbone.base_channels": 8,
+    "model.neck.hid_channels": 16,
+}
 
 
 def tiny(method: str, **options: Any) -> Any:
-    """A digits config at tiny size: 64 images, batch 16, one stage of width 8, three epochs."""
-    cfg = load_config(f"configs/{method}_digits.py")
-    cfg.merge_from_dict(
-        {
-            "model.backbone.layers": (1,),
-            "model.backbone.base_channels": 8,
-            "model.neck.hid_channels": 16,
-            "train_dataloader.dataset.dataset.indices": IMAGES,
-            "global_batch_size": 16,
-            "base_batch_size": 16,
-            "train_cfg.max_epochs": 3,
-            "train_cfg.val_interval": 1000,
-            "default_hooks.checkpoint.interval": 1,
-            "visualizer.vis_backends": [dict(type="LocalVisBackend")],
-        }
-    )
-    for part in cfg.param_scheduler:
-        part.update({"begin": 1} if part.type == "CosineAnnealingLR" else {"end": 1})
-    cfg.merge_from_dict(options)
-    return cfg
-
-
-def state(runner: Any) -> dict[str, Any]:
-    """All that training moves: weights, statistics of every batch norm, the optimizer's momenta."""
-    moments = runner.optim_wrapper.optimizer.state_dict()["state"]
-    return {
-        "model": weights(runner),
-        "optimizer": {
-            number: {name: value.clone() for name, value in values.items()}
-            for number, values in moments.items()
-        },
-    }
-
-
-class Poison(Hook):
-    """Make the trained network's representations not finite at one iteration."""
-
-    priority = "VERY_HIGH"
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-        self.before: Any = None
-        self.after: Any = None
-
-    def before_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
-        if runner.iter == self.iteration:
-            self.before = state(runner)
-            self.handle = runner.model.backbone.register_forward_hook(lambda _, __, z: z * 1e39)
-        if runner.iter == self.iteration + 1:
-            self.handle.remove()
-            self.after = state(runner)
+    """One stage of width 8."""
+    return tiny_methods.tiny(method, SMALL, options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -90,7 +47,7 @@ def test_a_resumed_run_ends_bitwise_where_the_uninterrupted_one_does(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_that_is_not_finite_changes_nothing(method: str, tmp_path: Path) -> None:
     runner = build_runner(tiny(method, **{"train_cfg.max_epochs": 2}), work_dir=tmp_path)
-    poison = Poison(2)
+    poison = Poison(2, "backbone")
     runner.register_hook(poison)
     runner.train()
     assert_same(poison.before, poison.after)

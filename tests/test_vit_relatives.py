@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 
 from msn_mm.engine.batch import resolve_batch
 from msn_mm.engine.launch import build_runner, load_config
 from msn_mm.utils.dry_run import make_plan
-from tests.helpers import IMAGES, assert_same, run, weights
+from tests import tiny_methods
+from tests.helpers import assert_same, run, weights
 from tests.test_configs import save_images
+from tests.tiny_methods import Poison, state
 
 METHODS = ("mae", "mocov3")
 SMALL = {
@@ -24,58 +25,9 @@ SMALL = {
 
 
 def tiny(method: str, **options: Any) -> Any:
-    """A digits config at tiny size: 64 images, batch 16, two blocks of width 24, three epochs."""
-    cfg = load_config(f"configs/{method}_digits.py")
-    cfg.merge_from_dict(
-        {
-            "model.backbone.embed_dim": 24,
-            "model.backbone.depth": 2,
-            "train_dataloader.dataset.dataset.indices": IMAGES,
-            "global_batch_size": 16,
-            "base_batch_size": 16,
-            "train_cfg.max_epochs": 3,
-            "train_cfg.val_interval": 1000,
-            "default_hooks.checkpoint.interval": 1,
-            "visualizer.vis_backends": [dict(type="LocalVisBackend")],
-            **SMALL[method],
-        }
-    )
-    for part in cfg.param_scheduler:
-        part.update({"begin": 1} if part.type == "CosineAnnealingLR" else {"end": 1})
-    cfg.merge_from_dict(options)
-    return cfg
-
-
-def state(runner: Any) -> dict[str, Any]:
-    """All that training moves: weights, statistics of every batch norm, the optimizer's moments."""
-    moments = runner.optim_wrapper.optimizer.state_dict()["state"]
-    return {
-        "model": weights(runner),
-        "optimizer": {
-            number: {name: value.clone() for name, value in values.items()}
-            for number, values in moments.items()
-        },
-    }
-
-
-class Poison(Hook):
-    """Make the trained network's representations not finite at one iteration."""
-
-    priority = "VERY_HIGH"
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-        self.before: Any = None
-        self.after: Any = None
-
-    def before_train_iter(self, runner: Any, *_: Any, **__: Any) -> None:
-        if runner.iter == self.iteration:
-            self.before = state(runner)
-            norm = runner.model.backbone.vit.norm
-            self.handle = norm.register_forward_hook(lambda _, __, z: z * float("inf"))
-        if runner.iter == self.iteration + 1:
-            self.handle.remove()
-            self.after = state(runner)
+    """Two blocks of width 24."""
+    size = {"model.backbone.embed_dim": 24, "model.backbone.depth": 2, **SMALL[method]}
+    return tiny_methods.tiny(method, size, options)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -106,7 +58,7 @@ def test_a_run_resumes_bitwise_and_keeps_what_is_fixed(method: str, tmp_path: Pa
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_that_is_not_finite_changes_nothing(method: str, tmp_path: Path) -> None:
     runner = build_runner(tiny(method, **{"train_cfg.max_epochs": 2}), work_dir=tmp_path)
-    poison = Poison(2)
+    poison = Poison(2, "backbone.vit.norm")
     runner.register_hook(poison)
     runner.train()
     assert_same(poison.before, poison.after)
