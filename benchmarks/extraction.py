@@ -32,6 +32,7 @@ from msn_mm.evaluation.encoder import build_encoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.feature_cache import FeatureCache
 from msn_mm.evaluation.folder_images import folder_images
+from msn_mm.models.readout import represent
 
 SIZE = (500, 375)
 
@@ -87,7 +88,7 @@ def main() -> None:
                 torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.amp),
             ):
                 for _ in range(count // args.batch):
-                    encoder.trunk.forward_intermediates(inputs, blocks=1, norm=False)
+                    represent(encoder.trunk, inputs)
 
         def extracted(workers: int, turn: int) -> None:
             cache = FeatureCache(Path(scratch, f"{workers}-{turn}")) if args.cached else None

@@ -15,8 +15,8 @@ Processor time an image on one thread, 2 views of 224 and 10 of 96 pixels, of:
 - ``decode``: reading the file and nothing else, which no pipeline can undercut.
 
 Then the released transforms and ours each in a data worker of torch's loader: the worker's
-processor time with the batch's way to the training process, float32 pixels for the one,
-bytes for the other.
+processor time with its share of the batch's way to the training process, float32 pixels for
+the one, bytes for the other.
 
 All sides take the same files in turn, so a change of the machine's speed touches
 all; processor time leaves out what other programs took. Without ``--images`` the
@@ -158,7 +158,7 @@ class Sides:
             "released": (self._released_sample, default_collate),
             "worker": (self._worker_sample, multi_view_collate),
         }[name]
-        files = list(self.files) * _PASSES
+        files = list(self.files) * max(_PASSES, -(-3 * self.batch // len(self.files)))
         loader: DataLoader[Any] = DataLoader(
             _Samples(files, sample),
             batch_size=self.batch,
@@ -247,7 +247,9 @@ def main() -> None:
             f"{name.replace('_', ' '):12}  {_spread(found):22}  "
             f"{'' if name == 'device_half' else _spread(ratios[name])}".rstrip()
         )
-    print("in a data worker of torch's loader, the way to the training process included:")
+    print(
+        "in a data worker of torch's loader, its share of the way to the training process included:"
+    )
     for name, found in in_loader.items():
         print(f"{name:12}  {_spread(found):22}  {_spread(_ratios(in_loader)[name])}")
     if args.json:

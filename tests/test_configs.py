@@ -60,16 +60,19 @@ def test_every_config_takes_a_step(name, tmp_path, monkeypatch):
     cfg = load_config(f"configs/{name}")
     real = cfg.train_dataloader.dataset.dataset.type
     if real in PACKED or real == "ImageFolder":
-        root = save_images(tmp_path / "images")
+        root = tmp_path / "images"
+        for name_of_class in ("one", "two"):
+            save_images(root / name_of_class)
         if real in PACKED:
             pytest.importorskip("webdataset" if real == "TarShards" else "pyarrow")
             monkeypatch.setenv("MSN_MM_CACHE", str(tmp_path / "cache"))
-            root = PACKED[real](tmp_path / "packed", sorted(root.iterdir()))[0].parent
+            root = PACKED[real](tmp_path / "packed", sorted(root.rglob("*.*")))[0].parent
         root = str(root)
         cfg = load_config(f"configs/{name}", {"train_dataloader.dataset.dataset.data_root": root})
     elif real == "CIFAR10":
         root = str(save_cifar(tmp_path / "cifar", monkeypatch))
         cfg = load_config(f"configs/{name}", {"data_root": root})
+    if cfg.get("val_dataloader") is not None and real in ("CIFAR10", "ImageFolder"):
         for part in ("support", "query"):
             cfg.val_dataloader.dataset[part].data_root = root
     cfg.merge_from_dict(
@@ -114,7 +117,7 @@ def test_parts_are_at_most_two_hops_away():
 
 def test_every_paper_config_is_listed():
     small = {"msn_cifar10.py", "msn_digits.py", "msn_folder.py", "pmsn_digits.py"}
-    small |= {"msn_shards.py", "msn_parquet.py"}
+    small |= {"msn_shards.py", "msn_parquet.py", "msn_photographs.py"}
     assert set(PAPER) | small == set(CONFIGS)
 
 

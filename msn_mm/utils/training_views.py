@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from msn_mm.models.methods.base import PretrainingMethod, ViewUse
-from msn_mm.models.ops.cls_block import ClsBlock
+from msn_mm.models.ops.cls_block import saves_for_cls
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_views(cfg: Config, model: Any) -> list[View]:
         patches = model.backbone.num_tokens(size, 0.0) - prefix
         num = int(view.get("num", 1))
         rows = 1 + use.head_patches * patches, 1 + use.target_head_patches * patches
-        alone = not use.all_tokens and isinstance(model.backbone.vit.blocks[-1], ClsBlock)
+        alone = not use.all_tokens and saves_for_cls(model.backbone.vit.blocks[-1])
         views.append(
             View(name, size, num, patches, tokens, use.trained, use.target, prefix, *rows, alone)
         )

@@ -14,9 +14,9 @@ the two layers of the MLP, and the two products of attention (query with key,
 weights with value). A last block that is computed for its CLS token alone takes,
 in place of the L-th such term::
 
-    6 N D^2 + 2 D^2 + 4 D H + 4 N D
+    6 N D^2 + 2 D^2 + 4 D H + 16 N D
 
-queries, keys and values of all tokens, the rest of one.
+queries, keys and values of all tokens, attention of four of them, the rest of one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class ViTShape:
         """Forward FLOPs of all blocks for one image of N tokens."""
         n, d, h = tokens, self.width, self.hidden
         whole = 8 * n * d * d + 4 * n * d * h + 4 * n * n * d
-        last = 6 * n * d * d + 2 * d * d + 4 * d * h + 4 * n * d if cls_only else whole
+        if not cls_only:
+            return self.depth * whole
+        last = 6 * n * d * d + 2 * d * d + 4 * d * h + 4 * min(n, 4) * n * d
         return (self.depth - 1) * whole + last
 
     def forward_flops(self, tokens: int, patches: int, cls_only: bool = False) -> int:

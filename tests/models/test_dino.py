@@ -11,6 +11,7 @@ from msn_mm.errors import UserError
 from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.dino_loss import DINOLoss, dino_loss
+from msn_mm.models.methods.base import ViewUse
 from msn_mm.models.methods.dino import DINO
 
 BACKBONE = dict(type="MaskedViT", name="vit_tiny_patch16_224", img_size=32, patch_size=8)
@@ -215,8 +216,8 @@ def test_views_that_dino_cannot_use_are_named():
 
 def test_use_of_views():
     model = tiny_dino()
-    assert model.view_use("global_1") == (True, True, 0.0, 0.0, 0.0)
-    assert model.view_use("local") == (True, False, 0.0, 0.0, 0.0)
+    assert model.view_use("global_1") == ViewUse(trained=True, target=True)
+    assert model.view_use("local") == ViewUse(trained=True)
 
 
 def test_images_meet_in_batch_norm_only():

@@ -9,6 +9,7 @@ import torch
 
 from msn_mm.errors import UserError
 from msn_mm.models.losses.ibot_loss import IBOTLoss, patch_loss
+from msn_mm.models.methods.base import ViewUse
 from msn_mm.models.methods.ibot import IBOT
 from msn_mm.models.ops.block_masking import block_masks
 from tests.models.test_dino import BACKBONE, by_definition, dino_views
@@ -183,7 +184,8 @@ def test_use_of_views_counts_patches_of_the_heads():
     use = model.view_use("global_1")
     assert (use.trained, use.target) == (True, True)
     assert (use.head_patches, use.target_head_patches) == (pytest.approx(0.2), 1.0)
-    assert model.view_use("local") == (True, False, 0.0, 0.0, 0.0)
+    assert use.all_tokens
+    assert model.view_use("local") == ViewUse(trained=True)
 
 
 def test_losses_under_autocast_are_close_and_in_full_precision():

@@ -107,6 +107,53 @@ def test_hooks_of_the_last_block_see_the_cls_token() -> None:
         vit.vit.blocks[-1](torch.zeros(1, 3, 24).double(), is_causal=True, cls_only=True)
 
 
+@pytest.mark.parametrize("how", ["hook", "own forward", "no fused attention"])
+def test_an_attention_that_was_changed_is_called(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vit, seen = trunk(), []
+    attention = vit.vit.blocks[-1].attn
+    images = torch.randn(2, 1, 32, 32, dtype=torch.float64)
+    expected = vit(images)
+    if how == "hook":
+        attention.register_forward_hook(lambda module, args, output: seen.append(output))
+    elif how == "own forward":
+        own = attention.forward
+
+        def forward(x: torch.Tensor, **options: Any) -> torch.Tensor:
+            seen.append(own(x, **options))
+            return seen[-1]
+
+        attention.forward = forward
+    else:
+        attention.fused_attn = False
+        softmax = torch.Tensor.softmax
+        monkeypatch.setattr(
+            torch.Tensor,
+            "softmax",
+            lambda x, *args, **options: seen.append(x) or softmax(x, *args, **options),
+        )
+    torch.testing.assert_close(vit(images), expected)
+    assert [output.shape[-2] for output in seen] == [17]
+
+
+def test_no_images() -> None:
+    vit = trunk()
+    assert vit(torch.zeros(0, 1, 32, 32, dtype=torch.float64)).shape == (0, 24)
+
+
+def test_an_image_s_row_does_not_depend_on_its_place_in_the_batch() -> None:
+    """Bitwise, on several threads: torch's attention of a single query would fail this."""
+    threads = torch.get_num_threads()
+    vit = trunk(embed_dim=192, depth=2).float()
+    images, order = torch.randn(16, 1, 32, 32), torch.randperm(16)
+    try:
+        torch.set_num_threads(2)
+        with torch.inference_mode():
+            for _ in range(5):
+                assert torch.equal(vit(images)[order], vit(images[order]))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_block_of_another_kind_is_computed_whole() -> None:
     block = trunk(norm_layer=nn.LayerNorm, block_fn=_Odd).vit.blocks[-1]
     tokens = torch.randn(2, 9, 24, dtype=torch.float64)

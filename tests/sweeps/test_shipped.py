@@ -111,3 +111,18 @@ def test_published_numbers_are_the_paper_s() -> None:
         assert run.cfg.model.mask_ratio.anchor == float(ratio)
         size = model.removeprefix("ViT-").replace("/", "").lower()
         assert run.config == f"configs/msn_vit{size}.py"
+
+
+def test_the_photographs_lie_where_the_command_says(tmp_path: Path) -> None:
+    train = tmp_path / "train"
+    sweep = read_sweep(
+        FOLDER / "reference_views_photographs.py", None, {"data_root": str(train)}, []
+    )
+    fast, slow = (run.cfg for run in sweep.runs)
+    for cfg in (fast, slow):
+        assert cfg.train_dataloader.dataset.dataset.data_root == str(train)
+        assert cfg.val_dataloader.dataset.support.data_root == str(train)
+        assert cfg.val_dataloader.dataset.query.data_root == str(tmp_path / "test")
+    transforms = [cfg.train_dataloader.dataset.transform for cfg in (fast, slow)]
+    assert transforms[1].pop("reference") is True and "reference" not in transforms[0]
+    assert transforms[0] == transforms[1]
