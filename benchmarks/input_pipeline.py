@@ -250,8 +250,9 @@ def main() -> None:
     print(
         "in a data worker of torch's loader, its share of the way to the training process included:"
     )
+    loader_ratios = _ratios(in_loader)
     for name, found in in_loader.items():
-        print(f"{name:12}  {_spread(found):22}  {_spread(_ratios(in_loader)[name])}")
+        print(f"{name:12}  {_spread(found):22}  {_spread(loader_ratios[name])}")
     if args.json:
         figures = {
             name: {
@@ -264,7 +265,7 @@ def main() -> None:
         figures |= {
             f"{name}_in_loader": {
                 "ms_an_image": statistics.median(found),
-                "times_released": statistics.median(_ratios(in_loader)[name]),
+                "times_released": statistics.median(loader_ratios[name]),
                 "ms_an_image_turns": found,
             }
             for name, found in in_loader.items()

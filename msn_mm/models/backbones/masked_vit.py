@@ -29,10 +29,9 @@ from msn_mm.registry import MODELS
 class MaskedViT(nn.Module):
     """timm's ``VisionTransformer`` that drops masked tokens before its first block.
 
-    The network is timm's own, so any of its ViT names or explicit sizes work
-    and its weights load; attention runs through timm's
-    ``scaled_dot_product_attention``. Where CLS tokens are all that is asked for,
-    the last block is computed for them alone.
+    The network is timm's own, so any of its ViT names or explicit sizes work and its
+    weights load; attention runs through timm's ``scaled_dot_product_attention``. Where
+    CLS tokens are all that is asked for, the last block is computed for them alone.
 
     Args:
         name: A timm model name whose class is ``VisionTransformer`` and that has a CLS token.
@@ -43,7 +42,7 @@ class MaskedViT(nn.Module):
         drop_path_rate: Stochastic depth, growing linearly with depth up to this rate.
         checkpointing: Recompute each block in the backward pass: less memory, more time.
         compile: Run the blocks by ``torch.compile`` in training, one graph a shape of the
-            tokens; a name is that of another backend than torch's default.
+            tokens, none for a last block of CLS alone; a name is that of another backend.
         resampling: How positions get to another grid: as ``scale`` (MSN), ``dino`` or
             ``timm`` do; see :func:`~msn_mm.models.ops.position.resampling_matrix`.
         norm_eps: Epsilon of all layer norms; None leaves the named model's own, 1e-6.
@@ -101,8 +100,7 @@ class MaskedViT(nn.Module):
         self._branches = key_drop_paths(self.vit)
         let_answer_for_cls_(self.vit.blocks)
         if compile:
-            backend = compile if isinstance(compile, str) else "inductor"
-            compile_blocks_(self.vit.blocks, backend)
+            compile_blocks_(self.vit.blocks, compile if isinstance(compile, str) else "inductor")
 
     def grid_of(self, height: int, width: int) -> Grid:
         """Patches of an image: (rows, columns); what the patch size does not divide is cut off.
@@ -153,24 +151,11 @@ class MaskedViT(nn.Module):
         keep: Tensor | None = None,
         keys: Tensor | None = None,
     ) -> list[Tensor]:
-        """Return the CLS tokens of the last blocks, the last one last.
+        """Return the CLS tokens of the last blocks, ``(B, D)`` each, the last one last.
 
-        Equal to those of :meth:`forward_intermediates` up to rounding, without what the
-        last block spends on patches: a sixteenth of a ViT-S's or ViT-B's work.
-
-        Args:
-            images: ``(B, C, H, W)``, normalised.
-            blocks: How many blocks, counted from the end.
-            norm: Apply the final norm to each block's output.
-            mask_ratio: As in :meth:`forward`.
-            keep: As in :meth:`forward`.
-            keys: As in :meth:`forward`.
-
-        Returns:
-            ``(B, D)`` for each block.
-
-        Raises:
-            ValueError: If the model does not have that many blocks.
+        Arguments and errors are those of :meth:`forward_intermediates`, whose CLS tokens
+        they equal up to rounding, without what the last block spends on patches: a
+        sixteenth of a ViT-S's or ViT-B's work. With dropout they are another draw.
         """
         x = self._embed(images, mask_ratio, keep, keys)
         outputs = self._run_blocks(x, keys, blocks, cls_only=True)
@@ -206,8 +191,8 @@ class MaskedViT(nn.Module):
         """
         x = self._embed(images, mask_ratio, keep, keys, replaced)
         outputs = self._run_blocks(x, keys, blocks)
-        last = [self.vit.norm(x) if norm else x for x in outputs]
-        return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in last]
+        outputs = [self.vit.norm(x) if norm else x for x in outputs]
+        return [(x[:, 0], x[:, self.vit.num_prefix_tokens :]) for x in outputs]
 
     def tokens_before_last(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Return what the last block is given, for a training of that block or a look at it.
@@ -293,8 +278,7 @@ class MaskedViT(nn.Module):
             raise ValueError(f"blocks is {blocks}; this model has 1 to {depth}")
         gates: Tensor | None = None
         if self.training and self._branches:
-            rates = [branch.rate for branch in self._branches]
-            gates = draw_gates(rates, x.shape[0], keys, x.device)
+            gates = draw_gates([b.rate for b in self._branches], x.shape[0], keys, x.device)
         outputs: deque[Tensor] = deque(maxlen=blocks)
         for number, block in enumerate(self.vit.blocks, start=1):
             alone = cls_only and number == depth
