@@ -19,6 +19,7 @@ from msn_mm.convert.format import Converted, RawCheckpoint, convert
 from msn_mm.convert.source import METADATA
 from msn_mm.convert.training_state import adam_states
 from msn_mm.errors import UserError
+from msn_mm.models.ops.block_parts import num_heads
 from msn_mm.models.ops.position import Resampling, resample_positions
 from msn_mm.utils.checkpoint_options import AUTO
 
@@ -105,8 +106,8 @@ def _convert(
     try:
         return convert(raw, format, arch)
     except UserError:
-        blocks = getattr(getattr(model.backbone, "vit", None), "blocks", None)
-        heads = {"heads": blocks[0].attn.num_heads} if blocks else {}
+        vit = getattr(model.backbone, "vit", None)
+        heads = {"heads": num_heads(vit)} if getattr(vit, "blocks", None) else {}
         try:
             return convert(raw, format, {**heads, **arch})
         except UserError:
@@ -123,7 +124,7 @@ def _check_architecture(converted: Converted, backbone: Any, source: str) -> Non
     here = {
         "embed_dim": (there.width, vit.embed_dim),
         "depth": (there.depth, len(vit.blocks)),
-        "num_heads": (there.heads, vit.blocks[0].attn.num_heads),
+        "num_heads": (there.heads, num_heads(vit)),
         "patch_size": (there.patch, backbone.patch_size[0]),
         "in_chans": (there.channels, backbone.in_chans),
     }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from msn_mm.convert.format import Converted, RawCheckpoint, convert
 from msn_mm.convert.source import METADATA, read_source
 from msn_mm.errors import UserError
+from msn_mm.models.ops.block_parts import num_heads
 from msn_mm.utils.weights_fit import misfit
 
 # Where checkpoints keep the trunk, the best first: MSN represents by its target.
@@ -135,5 +136,5 @@ def _below_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _settings(trunk: nn.Module) -> dict[str, int]:
     """What the weights may not tell and the trunk knows: attention heads leave no trace."""
-    blocks = getattr(getattr(trunk, "vit", None), "blocks", None)
-    return {"heads": blocks[0].attn.num_heads} if blocks else {}
+    vit = getattr(trunk, "vit", None)
+    return {"heads": num_heads(vit)} if getattr(vit, "blocks", None) else {}

@@ -2,7 +2,9 @@
 
 Legend: N tokens that enter the blocks (CLS included), P patches before any is
 dropped, D width, H hidden width of the MLP, L blocks, I numbers in a patch
-(channels times patch area).
+(channels times patch area).  A gated MLP has 2 H' outputs before its gate and H'
+after it, which stand for the H of the first and of the second layer below. Blocks
+with several attentions have each term as often as the layer.
 
 Forward FLOPs of one image (a multiplication and an addition count two; norms,
 activations and softmax are left out)::
@@ -26,7 +28,12 @@ from typing import Any
 
 from torch import nn
 
+from msn_mm.models.ops.block_parts import attentions
+
 FLOAT, BFLOAT = 4, 2
+# timm's names: layers of a block that write to the residual stream, parts behind the blocks.
+_TO_STREAM = ("proj", "fc2", "out_proj", "attn_out_proj", "mlp_out_proj")
+_BEHIND = ("blocks", "norm", "fc_norm", "head")
 
 
 @dataclass(frozen=True)
@@ -35,34 +42,57 @@ class ViTShape:
 
     Attributes:
         width: D.
-        hidden: H.
+        hidden: H, as it leaves the MLP's first layer.
         depth: L.
         patch_numbers: I.
+        gated: H as it enters the MLP's second layer, where that is another number.
+        attentions: Of a block.
+        frozen: Blocks at the start that no gradient reaches.
+        fixed_embedding: The patch embedding is not trained.
     """
 
     width: int
     hidden: int
     depth: int
     patch_numbers: int
+    gated: int | None = None
+    attentions: int = 1
+    frozen: int = 0
+    fixed_embedding: bool = False
 
     @classmethod
     def of(cls, vit: Any) -> ViTShape:
-        """Read the sizes of timm's ``VisionTransformer``."""
+        """Read the sizes of timm's ``VisionTransformer``, and what of it is trained."""
+        width, attending = vit.embed_dim, len(attentions(vit.blocks[0]))
+        layers = [(n, m) for n, m in vit.blocks[0].named_modules() if isinstance(m, nn.Linear)]
+        # Whatever does not write to the residual stream: queries, keys, values, hidden units.
+        inner = sum(m.out_features for n, m in layers if n.rpartition(".")[2] not in _TO_STREAM)
+        hidden = inner - 3 * width * attending
+        weights = sum(m.weight.numel() for _, m in layers)
+        # A gradient on its way to a weight passes every block behind it.
+        trained = [n.split(".") for n, p in vit.named_parameters() if p.requires_grad]
+        early = any(name[0] not in _BEHIND for name in trained)
+        blocks = [int(name[1]) for name in trained if name[0] == "blocks"]
         return cls(
-            width=vit.embed_dim,
-            hidden=vit.blocks[0].mlp.fc1.out_features,
+            width=width,
+            hidden=hidden,
             depth=len(vit.blocks),
             patch_numbers=vit.patch_embed.proj.weight[0].numel(),
+            gated=weights // width - 4 * width * attending - hidden,
+            attentions=attending,
+            frozen=0 if early else min(blocks, default=len(vit.blocks)),
+            fixed_embedding=not any(name[0] == "patch_embed" for name in trained),
         )
 
-    def block_flops(self, tokens: int, cls_only: bool = False) -> int:
-        """Forward FLOPs of all blocks for one image of N tokens."""
-        n, d, h = tokens, self.width, self.hidden
-        whole = 8 * n * d * d + 4 * n * d * h + 4 * n * n * d
-        if not cls_only:
-            return self.depth * whole
-        last = 6 * n * d * d + 2 * d * d + 4 * d * h + 4 * min(n, 4) * n * d
-        return (self.depth - 1) * whole + last
+    def block_flops(self, tokens: int, cls_only: bool = False, first: int = 0) -> int:
+        """Forward FLOPs of all blocks, or those from ``first`` on, for one image of N tokens."""
+        n, d = tokens, self.width
+        mlp = 2 * d * (self.hidden + (self.hidden if self.gated is None else self.gated))
+        whole = self.attentions * (8 * n * d * d + 4 * n * n * d) + n * mlp
+        if not cls_only or first >= self.depth:
+            return (self.depth - first) * whole
+        last = 6 * n * d * d + 2 * d * d + mlp + 4 * min(n, 4) * n * d
+        return (self.depth - first - 1) * whole + last
 
     def forward_flops(self, tokens: int, patches: int, cls_only: bool = False) -> int:
         """Forward FLOPs for one image: see the module's formula."""
@@ -74,10 +104,12 @@ class ViTShape:
     ) -> int:
         """FLOPs of the backward pass: twice the forward's, and once more the blocks' if recomputed.
 
-        The gradient of the pixels is not needed, so the patch embedding counts once.
+        The gradient of the pixels is not needed, so the patch embedding counts once;
+        what is frozen before the first trained weight counts nothing.
         """
-        embedding = 2 * patches * self.patch_numbers * self.width
-        return embedding + self.block_flops(tokens, cls_only) * (3 if checkpointing else 2)
+        embedding = 0 if self.fixed_embedding else 2 * patches * self.patch_numbers * self.width
+        blocks = self.block_flops(tokens, cls_only, first=self.frozen)
+        return embedding + blocks * (3 if checkpointing else 2)
 
     def saved_bytes(
         self,
@@ -91,22 +123,28 @@ class ViTShape:
 
         Each block keeps for each token: the inputs of two norms (2 D, fp32), the
         inputs of the query-key-value layer and of the MLP, query, key, value and
-        attention's output, which the projection shares (6 D), and the inputs of
-        the activation and of the MLP's second layer (2 H). The last two groups
-        are half as wide under autocast. Fused attention keeps no N x N matrix.
-        A last block for CLS alone keeps for each token the input of one norm, that of
-        the query-key-value layer and what it gives, and of the final norm one token.
-        With checkpointing a block keeps its input (D, fp32), and one block at a
-        time everything.
+        attention's output, which the projection shares (6 D, for each attention), and
+        the inputs of the activation and of the MLP's second layer (2 H; behind a gate
+        three inputs of half that width). The last two groups are half as wide under
+        autocast. Fused attention keeps no N x N matrix, and a frozen block at the start
+        nothing at all. A last block for CLS alone keeps for each token the input of one
+        norm, that of the query-key-value layer and what it gives, and of the final norm
+        one token. With checkpointing a block keeps its input (D, fp32), and one block at
+        a time everything. timm's blocks with one norm for both branches, or norms behind
+        them, keep up to a sixth less than this.
         """
         wide = BFLOAT if amp else FLOAT
-        block = tokens * (2 * self.width * FLOAT + (6 * self.width + 2 * self.hidden) * wide)
-        pixels = patches * self.patch_numbers * wide
-        final_norm = (1 if cls_only else tokens) * self.width * FLOAT
+        inner = (6 * self.attentions * self.width + 2 * self.hidden) * wide
+        block = tokens * (2 * self.width * FLOAT + inner)
+        kept = 0 if self.fixed_embedding else patches * self.patch_numbers * wide
+        kept += (1 if cls_only else tokens) * self.width * FLOAT
+        depth = self.depth - self.frozen
+        if depth == 0:
+            return kept
         if checkpointing:
-            return pixels + final_norm + self.depth * tokens * self.width * FLOAT + block
+            return kept + depth * tokens * self.width * FLOAT + block
         last = tokens * self.width * (FLOAT + 4 * wide) if cls_only else block
-        return pixels + final_norm + (self.depth - 1) * block + last
+        return kept + (depth - 1) * block + last
 
 
 def linear_flops(module: nn.Module) -> int:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 from mmpretrain.models import ResNet
+from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.classifiers.last_block import LastBlockClassifier, trunk_with_blocks
-from msn_mm.models.ops.cls_block import cls_after
+from msn_mm.models.ops.cls_block import cls_after, saves_for_cls
 from msn_mm.utils.vit_cost import ViTShape
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -184,6 +185,31 @@ def test_drop_path_follows_the_keys() -> None:
     both = (drawn - skipped).abs().amax(1) < 1e-9
     assert 6 <= int(both.sum()) <= 28
     assert not bool(((drawn - whole).abs().amax(1) < 1e-9).any())
+
+
+def test_a_replaced_forward_is_called_as_it_is() -> None:
+    block, tokens = trunk().vit.blocks[-1], torch.randn(4, 9, 24, dtype=torch.float64)
+    expected, own = cls_after(block, tokens), block.forward
+    assert saves_for_cls(block)
+    block.forward = lambda x: own(x) + 1
+    assert not saves_for_cls(block)
+    torch.testing.assert_close(cls_after(block, tokens), expected + 1)
+    block.forward = lambda x, **kwargs: own(x, **kwargs) + 1
+    assert saves_for_cls(block)
+    torch.testing.assert_close(cls_after(block, tokens), expected + 1)
+
+
+@pytest.mark.parametrize("kind", [ParallelThingsBlock, ParallelScalingBlock])
+def test_every_branch_of_another_kind_of_block_drops(kind: type[nn.Module]) -> None:
+    vit = trunk(block_fn=kind)
+    model = LastBlockClassifier(vit, 7, drop_path=0.5).double().train()
+    tokens, keys = torch.randn(64, 17, 24, dtype=torch.float64), torch.arange(64)
+    drawn = model(tokens, keys)
+    torch.testing.assert_close(model(tokens[5:9], keys[5:9]), drawn[5:9])
+    skipped = model.head(model.norm(tokens[:, 0]))
+    all_out = int(((drawn - skipped).abs().amax(1) < 1e-9).sum())
+    branches = 4 if kind is ParallelThingsBlock else 1
+    assert abs(all_out - 64 / 2**branches) <= 3 * (64 / 2**branches) ** 0.5
 
 
 def test_the_trunk_stays_and_the_head_starts_small() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.ops.block_parts import num_heads
 from msn_mm.models.ops.position import resample_positions
 
 TINY = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=24, depth=3)
@@ -133,6 +135,19 @@ def test_stochastic_depth_acts_in_training_only_and_follows_keys():
     dropped = model(images, keys=keys)
     assert torch.equal(dropped, model(images, keys=keys))
     assert not torch.allclose(dropped, whole, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [ParallelThingsBlock, ParallelScalingBlock])
+def test_blocks_of_other_kinds_drop_by_the_images_key(kind):
+    model = tiny(drop_path_rate=0.5, block_fn=kind).train()
+    images, keys = torch.randn(8, 3, 32, 32), torch.arange(8)
+    drawn = model(images, mask_ratio=0.25, keys=keys)
+    torch.manual_seed(1)
+    part = model(images[5:], mask_ratio=0.25, keys=keys[5:])
+    torch.testing.assert_close(part, drawn[5:], atol=1e-5, rtol=1e-5)
+    other = model(images, mask_ratio=0.25, keys=keys + 8)
+    assert not torch.allclose(other, drawn, atol=1e-3)
+    assert num_heads(model.vit) == 3
 
 
 def test_attention_runs_through_scaled_dot_product_attention():

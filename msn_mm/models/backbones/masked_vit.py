@@ -293,7 +293,7 @@ class MaskedViT(nn.Module):
 
 def _run_block(block: nn.Module, gates: Tensor | None, cls_only: bool, x: Tensor) -> Tensor:
     if gates is not None:
-        for path in (block.drop_path1, block.drop_path2):
+        for path in block.modules():
             if isinstance(path, KeyedDropPath):
                 path.gate = gates[path.index] if path.rate else None
     return cls_after(block, x) if cls_only else block(x)

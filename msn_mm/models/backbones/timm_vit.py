@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from msn_mm.errors import UserError, did_you_mean
+from msn_mm.models.ops.block_parts import branch_ends
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath
 
 
@@ -63,10 +64,10 @@ def key_drop_paths(vit: VisionTransformer) -> Sequence[KeyedDropPath]:
     """Replace timm's DropPath modules by keyed ones; return them in the order of the gates."""
     branches: list[KeyedDropPath] = []
     for block in vit.blocks:
-        for attribute in ("drop_path1", "drop_path2"):
-            path = getattr(block, attribute, None)
+        for owner, name in list(branch_ends(block)):
+            path = getattr(owner, name)
             if isinstance(path, DropPath) and path.drop_prob:
                 keyed = KeyedDropPath(float(path.drop_prob), index=len(branches))
-                setattr(block, attribute, keyed)
+                setattr(owner, name, keyed)
                 branches.append(keyed)
     return branches

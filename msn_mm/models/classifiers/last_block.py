@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from msn_mm.errors import UserError
 from msn_mm.models.backbones.masked_vit import MaskedViT
+from msn_mm.models.ops.block_parts import branch_ends
 from msn_mm.models.ops.cls_block import cls_after
 from msn_mm.models.ops.stochastic_depth import (
     KeyedDropPath,
@@ -33,7 +34,7 @@ class LastBlockClassifier(nn.Module):
     Args:
         trunk: Where the block and the norm are copied from; it stays as it is.
         num_classes: K.
-        drop_path: Probability to drop each of the block's two branches for an image.
+        drop_path: Probability to drop each of the block's branches for an image.
         seed: Seed of the head's first weights.
 
     Source: partial fine-tuning of He et al. 2021, arXiv 2111.06377, section 4.3, which
@@ -53,8 +54,10 @@ class LastBlockClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.head.to(next(self.block.parameters()).device)
         # The trunk may have been built with any rate, or none.
-        self._paths = [KeyedDropPath(drop_path, index) for index in range(2)]
-        self.block.drop_path1, self.block.drop_path2 = self._paths
+        ends = list(branch_ends(self.block))
+        self._paths = [KeyedDropPath(drop_path, index) for index in range(len(ends))]
+        for (owner, name), path in zip(ends, self._paths, strict=True):
+            setattr(owner, name, path)
         self.requires_grad_(True)
 
     def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:

@@ -5,6 +5,7 @@ Legend: B images, T tokens (CLS first), D width, H heads, d width of a head.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -54,7 +55,7 @@ def let_answer_for_cls_(blocks: Iterable[nn.Module]) -> None:
 
 def saves_for_cls(block: nn.Module) -> bool:
     """Whether a block for its CLS token alone computes less than for all tokens."""
-    return isinstance(block, ClsBlock) and _is_plain(block.attn)
+    return isinstance(block, ClsBlock) and _can_be_told(block) and _is_plain(block.attn)
 
 
 def cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
@@ -68,9 +69,18 @@ def cls_after(block: nn.Module, tokens: Tensor) -> Tensor:
         ``(B, D)``, equal to ``block(tokens)[:, 0]`` up to rounding; with dropout it is
         another draw.
     """
-    if isinstance(block, ClsBlock):
+    if isinstance(block, ClsBlock) and _can_be_told(block):
         return block(tokens, cls_only=True)
     return block(tokens)[:, 0]
+
+
+def _can_be_told(block: nn.Module) -> bool:
+    """Whether a forward that somebody put in place of the block's own knows ``cls_only``."""
+    own = vars(block).get("forward")
+    if own is None:
+        return True
+    known = inspect.signature(own).parameters.values()
+    return any(p.name == "cls_only" or p.kind is p.VAR_KEYWORD for p in known)
 
 
 def _cls_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
