@@ -1,55 +1,30 @@
-"""Every command, every piece of Python and every path in the guides, tried out at tiny size."""
+"""The guides' commands, run in one process at tiny size."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import re
 import runpy
 import shlex
 import shutil
 import subprocess
-import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from msn_mm.__main__ import main as msn_mm_command
 from msn_mm.auto_pretraining import speed
 from msn_mm.engine.launch import load_config
-from msn_mm.errors import UserError
 from msn_mm.evaluation.finetuning import check_classifier, is_classifier
-from msn_mm.registry import MODELS
-from msn_mm.utils.cli import parse_value
 from msn_mm.utils.dry_run import make_plan
 from msn_mm.utils.protocol_options import NO_CHECKPOINT
-from tests.deep_files import write_sensor
-from tests.packed import write_arrow, write_parquet, write_tars
+from tests.guides.blocks import ROOT, Block
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NAMES = [str(doc.relative_to(ROOT)) for doc in DOCS]
-TEXT = {name: doc.read_text() for name, doc in zip(NAMES, DOCS, strict=True)}
-README, SWAPPING = TEXT["README.md"], TEXT["docs/swapping_a_backbone.md"]
-SHARED = Path(os.environ.get("MSN_MM_SHARED", ROOT.parent / "shared"))
-
-# Optional libraries of whole guides.
-NEEDS = {"docs/data_formats.md": ("webdataset", "pyarrow"), "docs/rcdm.md": ("diffusers",)}
-# The config whose settings a guide's text names, where it is not MSN's.
-SETTINGS_OF = {"docs/rcdm.md": "rcdm_digits"}
-# `<!-- not run: why -->` in front of a block takes it out; more than two would be a habit.
-MOST_NOT_RUN = 2
+PRINT = print
 FROZEN_TOOLS = {"lowshot", "knn", "transfer", "masking", "extract"}
-LANGUAGES = {"bash", "python", "text", "bibtex"}
 IMAGE_CONFIG = [
     "model.backbone.embed_dim=24",
     "model.backbone.depth=1",
@@ -66,62 +41,6 @@ SHORT = [
     "train_dataloader.persistent_workers=False",
     "train_dataloader.pin_memory=False",
 ]
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block: its language, its text, and the HTML comment in front of it."""
-
-    name: str
-    line: int
-    language: str
-    text: str
-    comment: str
-
-    @property
-    def config(self) -> str | None:
-        """File that a config block says it is, in its first line."""
-        found = re.match(r"# (configs/[\w/]+\.py)\n", self.text)
-        return found[1] if self.language == "python" and found else None
-
-    @property
-    def trains(self) -> bool:
-        """Whether the block is a config to train, not a row of a comparison or a list of runs."""
-        others = ("configs/eval/", "configs/sweeps/")
-        return self.config is not None and not self.config.startswith(others)
-
-    @property
-    def module(self) -> str | None:
-        """File of the package or its tests that a block says it is, in its first line."""
-        found = re.match(r"# ((?:msn_mm|tests)/[\w/]+\.py)\n", self.text)
-        return found[1] if self.language == "python" and found else None
-
-    @property
-    def commands(self) -> list[str]:
-        return [line for line in self.text.splitlines() if line.strip()]
-
-
-def _blocks(name: str) -> list[Block]:
-    found = re.finditer(
-        r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
-        TEXT[name],
-        re.MULTILINE | re.DOTALL,
-    )
-    return [
-        Block(
-            name,
-            TEXT[name][: m.start()].count("\n") + 1,
-            m["language"],
-            m["text"],
-            m["comment"] or "",
-        )
-        for m in found
-    ]
-
-
-PRINT = print
-BLOCKS = {name: _blocks(name) for name in NAMES}
-ALL = [block for blocks in BLOCKS.values() for block in blocks]
 
 
 @dataclass
@@ -415,283 +334,3 @@ class Workplace:
 
 def _tool(name: str) -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
-
-
-def _write_images(root: Path) -> None:
-    photos = [Image.fromarray(photo).resize((160, 120)) for photo in load_sample_images().images]
-    folders = {"data/my_images/2023": 4, "data/my_images/deep/er": 4}
-    for part in ("support", "query"):
-        folders |= {f"data/my_labels/{part}/cat": 5, f"data/my_labels/{part}/dog": 5}
-    for part in ("train", "test"):
-        folders |= {f"data/my_transfer/{part}/cat": 5, f"data/my_transfer/{part}/dog": 5}
-    if all(map(importlib.util.find_spec, NEEDS["docs/data_formats.md"])):
-        _write_packed(root, photos)
-    rng = np.random.default_rng(0)
-    for number, (folder, count) in enumerate(folders.items()):
-        (root / folder).mkdir(parents=True)
-        for k in range(count):
-            photo = photos[number % 2].rotate(float(rng.uniform(-20, 20)))
-            photo.save(root / folder / f"{k}.{('jpg', 'PNG', 'webp')[k % 3]}")
-    write_sensor(root / "data/my_scans", 8)
-    names = sorted(path.name for path in (root / "data/my_images/2023").iterdir())
-    labelled = [f"2023/{name},cat" for name in names] + ["deep/er/0.jpg,dog", "deep/er/1.PNG,dog"]
-    (root / "data/my_labels.csv").write_text("\n".join(["path,label", *labelled]))
-
-
-def _need_libraries(name: str) -> None:
-    for library in NEEDS.get(name, ()):
-        pytest.importorskip(library)
-
-
-def _write_packed(root: Path, photos: list[Image.Image]) -> None:
-    folder = root / "photos"
-    folder.mkdir()
-    for k in range(18):
-        photos[k % 2].rotate(k).save(folder / f"{k:03}.jpg")
-    images = sorted(folder.iterdir())
-    write_tars(root / "data/shards", images[:9], each=3, labels=True)
-    for part in ("support", "query"):
-        shards = write_tars(root / "data/labelled_shards", images, each=6, labels=True)
-        for shard in shards:
-            shard.rename(shard.with_name(f"{part}-{shard.name}"))
-    write_parquet(root / "data/parquet", images)
-    write_parquet(root / "data/parquet", images[:3], split="test")
-    write_arrow(root / "data/arrow", images)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    root = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "configs", root / "configs")
-    _write_images(root)
-    printed: list[str] = []
-
-    def capture() -> str:
-        text = "\n".join(printed)
-        printed.clear()
-        return text
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.setenv("LOCAL_RANK", "0")
-        patch.setenv("MSN_MM_CACHE", str(root / "cache"))
-        patch.setattr(
-            "builtins.print", lambda *words, **_: printed.append(" ".join(map(str, words)))
-        )
-        yield Workplace(root, capture)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_blocks_do_what_they_say(
-    name: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the order of the guide, as its reader goes through it."""
-    _need_libraries(name)
-    scope: dict[str, Any] = {}
-    said = ""
-    for block in BLOCKS[name]:
-        where = f"{name}, line {block.line}"
-        assert block.language in LANGUAGES, f"{where}: ```{block.language}"
-        if block.comment.startswith("not run:"):
-            continue
-        if block.language == "bash":
-            for command in block.commands:
-                said = place.run(command)
-        elif block.config is not None:
-            written = place.write_config(block)
-            if block.trains:
-                make_plan(load_config(written))
-        elif block.module is not None:
-            _live(block, monkeypatch)
-        elif block.language == "python":
-            for checkpoint in re.findall(r'"(work_dirs/[\w/]+\.pth)"', block.text):
-                place.stand_in(checkpoint)
-            exec(compile(block.text, where, "exec"), scope)
-        elif block.comment == "output of the command above":
-            for line in block.text.splitlines():
-                assert line in said.splitlines(), f"{where}: {line}"
-
-
-def _live(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Import a block as the module that it says it is; of a module of tests, run them."""
-    name = str(block.module).removesuffix(".py").replace("/", ".")
-    module = types.ModuleType(name)
-    monkeypatch.setitem(sys.modules, name, module)
-    known = set(MODELS.module_dict)
-    exec(compile(block.text, f"{block.name}, line {block.line}", "exec"), vars(module))
-    for added in set(vars(module)) & set(MODELS.module_dict) - known:
-        # registered while the guide is read, and no longer
-        monkeypatch.setitem(MODELS.module_dict, added, MODELS.module_dict.pop(added))
-    tests = [test for key, test in vars(module).items() if key.startswith("test_")]
-    assert bool(tests) == name.startswith("tests.")
-    for test in tests:
-        test()
-
-
-def test_the_new_method_s_stochastic_depth_follows_the_keys(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    block = next(b for b in BLOCKS["docs/new_method.md"] if b.module is not None)
-    _live(block, monkeypatch)
-    kind: Any = sys.modules[str(block.module).removesuffix(".py").replace("/", ".")]
-    settings = dict(img_size=16, patch_size=8, embed_dim=24, depth=4, num_heads=3)
-    model = kind.AlignUniform(dict(type="MaskedViT", drop_path_rate=0.5, **settings))
-    images, keys = torch.randn(2, 8, 3, 16, 16), torch.arange(16).view(2, 8)
-    views = {str(i): dict(images=images[i], key=keys[i]) for i in range(2)}
-    first = model.loss(views)
-    assert {k: v.item() for k, v in model.loss(views).items()} == pytest.approx(
-        {k: v.item() for k, v in first.items()}, rel=1e-6
-    )
-
-
-def test_hardly_a_block_is_left_out() -> None:
-    left_out = [block for block in ALL if block.comment.startswith("not run:")]
-    assert len(left_out) <= MOST_NOT_RUN
-    assert all(len(block.comment) > len("not run: ") for block in left_out)
-    kinds = [block.language for block in ALL]
-    assert kinds.count("bash") >= 20 and kinds.count("python") >= 5
-
-
-TRAINED = re.findall(r"tools/train.py (configs/my_\w+\.py)", "".join(TEXT.values()))
-
-
-@pytest.mark.parametrize(
-    "block",
-    [block for block in ALL if block.trains and block.config not in TRAINED],
-    ids=lambda block: f"{block.name}-{block.line}",
-)
-def test_a_config_of_the_guides_trains(block: Block, place: Workplace) -> None:
-    _need_libraries(block.name)
-    place.run(f"python tools/train.py {place.write_config(block)}")
-    results = place.root / "work_dirs" / Path(str(block.config)).stem / "results.json"
-    assert json.loads(results.read_text())["settings"]["iterations"] == 2
-
-
-@pytest.mark.parametrize("name", ["README.md", "docs/swapping_a_backbone.md"])
-def test_a_backbone_is_swapped_in_three_lines(name: str, place: Workplace) -> None:
-    block = next(block for block in BLOCKS[name] if block.config)
-    assert len(block.text.replace("\n\n", "\n").splitlines()) == 3
-    plan = make_plan(load_config(place.write_config(block)))
-    with torch.device("meta"):
-        model = MODELS.build(plan.cfg.model)
-    assert f'"{plan.cfg.model.backbone.name}"' in block.text
-    assert model.backbone.embed_dim == model.head.in_dim == 192
-
-
-def _rows() -> list[list[str]]:
-    """Config, mask, epochs, tokens, low-shot and 1 % accuracy of the table of models."""
-    lines = [line for line in README.splitlines() if line.startswith("| `configs/msn_vit")]
-    return [[cell.strip("` ") for cell in line.strip("|").split("|")] for line in lines]
-
-
-ROWS = _rows()
-
-
-def test_the_table_of_models_is_complete() -> None:
-    shown = {Path(row[0]).stem for row in ROWS}
-    shipped = {path.stem for path in (ROOT / "configs").glob("msn_vit*.py")}
-    variants = {name for name in shipped if name.endswith(("_released", "_fsdp"))}
-    assert shown == shipped - variants - {"msn_vith14"}  # not of the paper
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row[0]).stem)
-def test_the_table_of_models_tells_what_the_configs_hold(row: list[str]) -> None:
-    config, mask, epochs, tokens = row[:4]
-    plan = make_plan(load_config(config))
-    assert plan.cfg.model.mask_ratio == {"anchor": float(mask)}
-    assert plan.cfg.train_cfg.max_epochs == int(epochs.split()[0])
-    assert [view.tokens for view in plan.views] == [int(number) for number in tokens.split(",")]
-
-
-@pytest.mark.skipif(not (SHARED / "paper" / "tables.json").is_file(), reason="no tables here")
-def test_the_table_of_models_quotes_the_paper() -> None:
-    tables = json.loads((SHARED / "paper" / "tables.json").read_text())
-    few = {
-        key.split()[1]: value
-        for key, value in tables["low_shot_images_per_class"].items()
-        if key.startswith("MSN")
-    }
-    names = {"s": "ViT-S/", "b": "ViT-B/", "l": "ViT-L/"}
-    for config, *_, low_shot, one_percent in ROWS:
-        kind, patch, variant = re.fullmatch(
-            r"msn_vit([sbl])(\d+)(_\w+)?", Path(config).stem
-        ).groups()
-        model = names[kind] + patch
-        if low_shot:
-            quoted = [float(x) for x in re.findall(r"\d+\.\d", low_shot)]
-            assert quoted == [few[model][shots][0] for shots in ("1", "2", "5")]
-        sinkhorn = tables["table11_sinkhorn_vits16_one_percent"]
-        special = {
-            "msn_vits16": sinkhorn["Sinkhorn, lambda 1"],
-            "msn_vits16_nosinkhorn": sinkhorn["None, lambda 5"],
-            "msn_vitl16": tables["masking_ratio_one_percent"]["ViT-L/16"]["0.5"],
-        }
-        if one_percent:
-            stem = f"msn_vit{kind}{patch}{variant or ''}"
-            published = special.get(stem) or tables["one_percent"][f"MSN {model}"]
-            assert float(one_percent) == published
-
-
-def test_the_released_recipe_differs_as_told() -> None:
-    plan = make_plan(load_config("msn_vits16_released"))
-    rate, decay, momentum = plan.schedules
-    assert momentum.last == 0.9992 and decay.last < 0.4 and rate.last > 1e-5
-    assert plan.cfg.optim_wrapper.clip_grad.max_norm == 3.0
-    assert plan.cfg.model.shared_mask
-    assert {s.stretch for s in plan.cfg.param_scheduler[1:]} == {1.25}
-    assert plan.cfg.param_scheduler[1].eta_min == 1e-6
-
-
-ERRORS = re.findall(r"^\| `(model\.[\w.=]+)` \| `(.*)` \|$", SWAPPING, re.MULTILINE)
-
-
-@pytest.mark.parametrize(("option", "line"), ERRORS)
-def test_errors_read_as_told(option: str, line: str) -> None:
-    key, value = option.split("=")
-    with pytest.raises(UserError) as error:
-        make_plan(load_config("msn_vits16", {key: parse_value(value)}))
-    assert line in str(error.value)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_settings_in_the_text_exist(name: str) -> None:
-    prose = re.sub(r"^```.*?^```$", "", TEXT[name], flags=re.MULTILINE | re.DOTALL)
-    prose = re.sub(r"^\| `.*=.*$", "", prose, flags=re.MULTILINE)  # the table of errors
-    top = r"(?:model|optim_wrapper|train_\w+|test_\w+|param_scheduler|accumulation|data_root)"
-    for words in re.findall(rf"`(?:--cfg-options )?({top}[.=][^`]+)`", prose):
-        for word in words.split():
-            key, _, text = word.partition("=")
-            config = SETTINGS_OF.get(name, "msn_digits")
-            node: Any = load_config(config, {key: parse_value(text)} if text else {})
-            for part in [] if text else key.split("."):
-                node = node[int(part)] if part.isdigit() else node[part]
-
-
-def test_logged_names_exist() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "msn_mm").rglob("*.py"))
-    monitor = README.split("## The collapse monitor")[1].split("\n## ")[0]
-    names = re.findall(r"^\| `(\w+)`", monitor, re.MULTILINE)
-    assert len(names) == 7
-    for name in names:
-        assert re.search(rf'["/]{name}"', source), name
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_links_and_paths_lead_somewhere(name: str) -> None:
-    here = (ROOT / name).parent
-    for target in re.findall(r"\]\(([^)\s]+)\)", TEXT[name]):
-        if target.startswith("https://"):
-            continue
-        path, _, anchor = target.partition("#")
-        file = (here / path).resolve() if path else ROOT / name
-        assert file.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
-            slugs = [re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings]
-            assert anchor in slugs, target
-    written = {block.config or block.module for block in ALL}
-    own = r"(?<![\w/.-])(?:configs|docs|msn_mm|tests|tools)/[\w./-]*"
-    for path in re.findall(own, TEXT[name]):
-        path = path.rstrip(".")
-        assert (ROOT / path).exists() or path in written, path
