@@ -113,6 +113,16 @@ def test_splits_are_saved_and_passed_back_in() -> None:
     assert [len(names) for names in lines] == [20, 20, 20] and lines[0] != lines[1]
     given = call("lowshot", "tiny.py", "one.pth", "--subset-file", *files, "--out", "again")
     assert without_seconds(given["metrics"]) == without_seconds(drawn["metrics"])
+    assert given["settings"]["split_files"] == drawn["settings"]["split_files"]
+    assert not Path("again/splits").exists()
+    # What was given stays, in the directory of an earlier call too, and so does a user's own.
+    own = files[0].with_name("2_77.txt")
+    own.write_text(files[0].read_text())
+    before = {file: file.read_text() for file in (*files, own)}
+    one = call("lowshot", "tiny.py", "one.pth", "--subset-file", files[1], "--out", "out_lowshot")
+    assert one["settings"]["split_files"] == [str(files[1])]
+    call("lowshot", "tiny.py", "one.pth", "--images-per-class", "2", "--splits", "3")
+    assert {file: file.read_text() for file in (*files, own)} == before
     Path("copy.txt").write_text(files[0].read_text())
     with pytest.raises(UserError, match=r"copy\.txt and .*2_00\.txt name the same images"):
         call("lowshot", "tiny.py", "one.pth", "--subset-file", *files, "copy.txt")

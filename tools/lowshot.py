@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.extraction_run import start_extraction
     from msn_mm.evaluation.low_shot_protocol import LowShotProtocol, extract_low_shot, measure
     from msn_mm.evaluation.rows import measured_rows, read_rows, results_of_rows
-    from msn_mm.evaluation.split_files import save_splits
     from msn_mm.evaluation.tables import low_shot_table, splits_table, unconverged
     from msn_mm.utils.results import output_directory, write_results
 
@@ -75,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = labelled_data(rows[0].cfg)
     splits = protocol.label_splits(data)
     if extraction.is_first:
-        files = save_splits(out / "splits", splits, data.support.names)
+        files = protocol.split_files(data, splits, out)
         print(splits_table(splits, files), flush=True)
 
     metrics = {}

@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.evaluation.partial.recipe import PartialRecipe
     from msn_mm.evaluation.partial.table import better_of, choices_table, grid_line, partial_table
     from msn_mm.evaluation.rows import read_rows, results_of_rows
-    from msn_mm.evaluation.split_files import save_splits
     from msn_mm.evaluation.tables import splits_table, unconverged
     from msn_mm.models.classifiers.last_block import trunk_with_blocks
     from msn_mm.utils.results import output_directory, write_results
@@ -88,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trunk_with_blocks(extraction.encoder(row.cfg, row.checkpoint).trunk)
     data = labelled_data(rows[0].cfg)
     splits = protocol.label_splits(data)
-    files = save_splits(out / "splits", splits, data.support.names)
+    files = protocol.split_files(data, splits, out)
     print(splits_table(splits, files))
     print(f"\n{grid_line(recipe.settings())}", flush=True)
 

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from msn_mm.evaluation.named_data import transfer_data
     from msn_mm.evaluation.rows import Row, measured_rows, read_rows, results_of_rows
-    from msn_mm.evaluation.split_files import save_splits
+    from msn_mm.evaluation.split_files import listed_splits, save_splits
     from msn_mm.evaluation.tables import splits_table, transfer_table, unconverged
     from msn_mm.evaluation.transfer import label_splits
     from msn_mm.utils.results import output_directory, write_results
@@ -104,12 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: label_splits(data, args.labels, args.splits, args.seed)
         for name, data in first.items()
     }
-    files = {}
+    files, earlier = {}, listed_splits(out)
     if extraction.is_first:
         for name, data in first.items():
-            files[name] = save_splits(out / "splits" / name, splits[name], data.support.names)
+            place, names = out / "splits" / name, data.support.names
+            files[name] = save_splits(place, splits[name], names, earlier)
             print(f"{name}\n{splits_table(splits[name], files[name])}\n", flush=True)
-    protocol = LowShotProtocol(lambd=args.lambd, solver=args.solver)
+    protocol = LowShotProtocol(lambd=args.lambd, solver=args.solver, seed=args.seed)
 
     def extract(row: Row) -> dict[str, LowShotFeatures | None]:
         encode = extraction.of(row.cfg, row.checkpoint)

@@ -21,7 +21,12 @@ from msn_mm.evaluation.data import LabelledData
 from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.logistic_regression import SOLVER
 from msn_mm.evaluation.lowshot import evaluate_splits
-from msn_mm.evaluation.split_files import splits_from_files
+from msn_mm.evaluation.split_files import (
+    listed_splits,
+    read_split_files,
+    save_splits,
+    splits_from_files,
+)
 from msn_mm.evaluation.splits import Splits, compact, draw_splits
 from msn_mm.utils.progress import Progress
 from msn_mm.utils.protocol_options import CROSS_VALIDATION
@@ -102,6 +107,20 @@ class LowShotProtocol:
             seed=self.seed,
             class_names=data.classes,
         )
+
+    def split_files(self, data: LabelledData, splits: Splits, out: Path) -> list[Path]:
+        """Return a file for each split: those that were given, or new ones below ``out/splits``.
+
+        New ones take the place of those that the ``results.json`` of ``out`` lists.
+
+        Raises:
+            UserError: A name cannot be a line of a file.
+        """
+        if self.subset_files:
+            labels = data.support_labels
+            read = read_split_files(self.subset_files, data.support.names, labels, data.classes)
+            return [file for file, _, _ in read]
+        return save_splits(out / "splits", splits, data.support.names, listed_splits(out))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ long as one image of the data set ends with them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,12 @@ from msn_mm.evaluation.splits import Splits, class_label
 from msn_mm.utils.results import write_atomically
 
 
-def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> list[Path]:
+def save_splits(
+    directory: str | Path,
+    splits: Splits,
+    names: Sequence[str],
+    earlier: Iterable[str | Path] = (),
+) -> list[Path]:
     """Write each split as a file that :func:`splits_from_files` reads back.
 
     The files are ``<column>_<number>.txt``, numbers from 0 and padded to two
@@ -33,10 +39,11 @@ def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> 
     a list of names does not tell what it was a fraction of.
 
     Args:
-        directory: Where to; made if missing. Other files of the same columns there
-            are removed.
+        directory: Where to; made if missing.
         splits: Indices into the support set.
         names: Name of each image of the support set.
+        earlier: Files that an earlier call wrote. Those of the same columns in this
+            directory that are not written again are removed; no other file is.
 
     Returns:
         The paths, in the order of columns and splits.
@@ -46,31 +53,33 @@ def save_splits(directory: str | Path, splits: Splits, names: Sequence[str]) -> 
     """
     bases = [_base(name) for name in names]
     written = bases if len(set(bases)) == len(bases) else names
-    paths = []
+    contents: dict[Path, bytes] = {}
     for column, subsets in splits.items():
-        stem = column.replace(" ", "-")
         digits = max(2, len(str(len(subsets) - 1)))
-        # Those of an earlier call would be taken for more splits of this column.
-        for old in Path(directory).glob(f"{stem}_*.txt"):
-            if old.stem.removeprefix(f"{stem}_").isdigit():
-                old.unlink()
         for number, subset in enumerate(subsets):
-            lines = [written[index] for index in subset]
-            for line in lines:
-                if not line.isascii() and any("\udc80" <= letter <= "\udcff" for letter in line):
-                    raise UserError(
-                        f"the image name {line!r} is not UTF-8 and cannot be a line of a split "
-                        "file; rename the image"
-                    )
-                if "\n" in line or "\r" in line or line != line.strip():
-                    raise UserError(
-                        f"the image name {line!r} cannot be a line of a split file; rename the "
-                        "image without line breaks or spaces at its ends"
-                    )
-            path = Path(directory) / f"{stem}_{number:0{digits}d}.txt"
-            write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
-            paths.append(path)
-    return paths
+            path = Path(directory) / f"{_stem(column)}_{number:0{digits}d}.txt"
+            contents[path] = "".join(_line(written[index]) for index in subset).encode()
+    for path, content in contents.items():
+        write_atomically(path, content)
+    # Those of an earlier call would be taken for more splits of their column.
+    listed = {Path(file).resolve() for file in earlier}
+    for column in splits:
+        for old in set(Path(directory).glob(f"{_stem(column)}_*.txt")) - set(contents):
+            if old.resolve() in listed:
+                old.unlink(missing_ok=True)
+    return list(contents)
+
+
+def listed_splits(out: Path) -> list[str]:
+    """Return the split files that an earlier call wrote below ``out``, by its ``results.json``."""
+    try:
+        settings = json.loads((out / "results.json").read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    files = settings.get("split_files") or []
+    if settings.get("subset_files"):
+        return []  # the user's own
+    return [one for part in files.values() for one in part] if isinstance(files, dict) else files
 
 
 def splits_from_files(
@@ -101,6 +110,22 @@ def splits_from_files(
             names no image of the data set, several, or one that an earlier
             line has named; or a class of the data set has no image in a file.
         ValueError: ``names`` and ``labels`` differ in length, or no files.
+    """
+    splits: dict[str, list[NDArray[np.int64]]] = {}
+    for _, column, subset in read_split_files(files, names, labels, class_names):
+        splits.setdefault(column, []).append(subset)
+    return splits
+
+
+def read_split_files(
+    files: Sequence[str | Path],
+    names: Sequence[str],
+    labels: NDArray[Any],
+    class_names: Sequence[str] | None = None,
+) -> list[tuple[Path, str, NDArray[np.int64]]]:
+    """Return each file with its column and its indices, in the order of :func:`splits_from_files`.
+
+    Arguments and errors are the same.
     """
     labels = np.asarray(labels)
     if len(files) == 0:
@@ -135,11 +160,8 @@ def splits_from_files(
                 "leave one of them out"
             )
         images[file] = subset
-        found.append((len(subset), column, subset))
-    splits: dict[str, list[NDArray[np.int64]]] = {}
-    for _, column, subset in sorted(found, key=lambda item: item[:2]):
-        splits.setdefault(column, []).append(subset)
-    return splits
+        found.append((file, column, subset))
+    return sorted(found, key=lambda item: (len(item[2]), item[1]))
 
 
 class _Finder:
@@ -216,6 +238,24 @@ def _indices(file: Path, lines: list[tuple[int, str]], finder: _Finder) -> NDArr
             )
         first[index] = number
     return np.sort(np.fromiter(first, dtype=np.int64, count=len(first)))
+
+
+def _stem(column: str) -> str:
+    return column.replace(" ", "-")
+
+
+def _line(name: str) -> str:
+    if not name.isascii() and any("\udc80" <= letter <= "\udcff" for letter in name):
+        raise UserError(
+            f"the image name {name!r} is not UTF-8 and cannot be a line of a split file; rename "
+            "the image"
+        )
+    if "\n" in name or "\r" in name or name != name.strip():
+        raise UserError(
+            f"the image name {name!r} cannot be a line of a split file; rename the image without "
+            "line breaks or spaces at its ends"
+        )
+    return f"{name}\n"
 
 
 def _base(name: str) -> str:
