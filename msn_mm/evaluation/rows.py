@@ -108,8 +108,8 @@ def measured_rows(
 
     Args:
         rows: What to measure.
-        extract: Gives a row's features on the first process, ``None`` on the
-            others; a collective operation of all processes.
+        extract: Gives a row's features on the first process, on the others whatever
+            is there; a collective operation of all processes.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         for row in rows:
@@ -118,11 +118,12 @@ def measured_rows(
             yield row, features
         return
     held = [(row, extract(row)) for row in rows]
+    is_first = dist.get_rank() == 0
     dist.barrier()
     dist.destroy_process_group()
-    for row, features in held:
-        if features is not None:
-            yield row, features
+    for row, features in held if is_first else ():
+        assert features is not None
+        yield row, features
 
 
 def results_of_rows(rows: Sequence[Row], metrics: Mapping[str, Any]) -> dict[str, Any]:
