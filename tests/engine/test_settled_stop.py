@@ -134,6 +134,23 @@ def test_accuracy_on_labels_decides_where_there_are_some(tmp_path: Path) -> None
     assert len(accuracy) == runner.epoch and 0 <= min(accuracy) <= max(accuracy) <= 100
 
 
+def test_a_resumed_run_does_not_forget_that_there_are_labels(tmp_path: Path) -> None:
+    """From amid an epoch, before this process has validated."""
+
+    def cfg() -> Config:
+        cfg = labelled(tmp_path, patience=1000, begin=0.0, tolerance=100.0, cool_down=0.0)
+        cfg.train_cfg.max_epochs = 14
+        cfg.default_hooks.checkpoint = dict(interval=100, every_iters=46, max_keep_iters=-1)
+        return cfg
+
+    whole, _ = trained(cfg(), tmp_path / "whole")
+    assert whole.epoch == 14 and stop_hook(whole).reason is None
+    (tmp_path / "resumed").mkdir()
+    shutil.copy(Path(whole.work_dir, "iter_46.pth"), tmp_path / "resumed")
+    resumed, _ = trained(cfg(), tmp_path / "resumed", resume=True)
+    assert resumed.epoch == 14 and stop_hook(resumed).reason is None
+
+
 def labelled(folder: Path, **stop: Any) -> Config:
     """A training whose weights hardly move, so that its accuracy has settled."""
     from PIL import Image

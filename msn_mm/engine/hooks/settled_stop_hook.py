@@ -144,7 +144,9 @@ class SettledStopHook(Hook):
                     return name, None
             for name, value in monitor.take_readings().items():
                 self._series.setdefault(name, []).append(value)
-            if _right(runner) is None and self._ends is None and self._may_end(done):
+            # Of the saved state: a resumed process has measured nothing itself yet.
+            is_labelled = self._score.best is not None
+            if not is_labelled and self._ends is None and self._may_end(done):
                 return None, self._settled()
             return None, None
 
