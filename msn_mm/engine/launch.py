@@ -161,7 +161,8 @@ def build_runner(
         work_dir: where everything is written; default: the config's
             ``work_dir``, else ``work_dirs/<config name>``.
         resume: ``True`` for the newest whole checkpoint in ``work_dir``, or the
-            path of one.
+            path of one. So does the config's ``resume``, the path being its
+            ``load_from``; without a checkpoint in ``work_dir`` it starts.
         amp: train in bfloat16 where that is safe (autocast).
         seed: overrides the config's seed.
         deterministic: ask torch for deterministic algorithms.
@@ -229,16 +230,18 @@ def build_runner(
             "--from and --arch tell how --load-from is read, and nothing is loaded by it: leave "
             "them out, or give --load-from"
         )
+    by_config = bool(cfg.get("resume")) and not resume
+    if by_config:
+        resume = cfg.get("load_from") or True
     start = None if cfg.get("resume") else cfg.get("load_from")
-    checkpoint, said = settle_resume(cfg.work_dir, resume, start)
+    checkpoint, said = settle_resume(cfg.work_dir, resume, start, or_start=by_config)
     notes += said
     use_exact_loop(cfg)
     use_step_schedules(cfg)
     use_deferred_scalars(cfg)
     use_stop_signals(cfg)
-    if checkpoint is not None:
-        cfg.resume, cfg.load_from = True, str(checkpoint)
-    use_starting_weights(cfg, reading)
+    if checkpoint is None:
+        use_starting_weights(cfg, reading)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
     number = next(_RUNNERS_BUILT)
@@ -246,6 +249,10 @@ def build_runner(
         cfg.experiment_name = f"{Path(cfg.filename).stem if cfg.filename else 'run'}_{number}"
     with config_mistakes():
         runner = runner_class(cfg).from_cfg(cfg)
+    # Not by the config, which lies beside the checkpoints to train the same once more.
+    runner._resume = checkpoint is not None
+    if checkpoint is not None:
+        runner._load_from = str(checkpoint)
     keep_logging(runner)
     for level, text in notes:
         runner.logger.log(level, text)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from msn_mm.engine.checkpointing import RUN, find_resumable
+from msn_mm.engine.checkpointing import RUN, find_resumable, newest_whole
 from msn_mm.engine.distributed import decided_by_first
 from msn_mm.errors import UserError
 
@@ -98,6 +98,7 @@ def settle_resume(
     resume: bool | str | Path,
     load_from: str | None = None,
     environ: Mapping[str, str] = os.environ,
+    or_start: bool = False,
 ) -> tuple[Path | None, list[tuple[int, str]]]:
     """Return the checkpoint that this start goes on from: asked for, or by a restart.
 
@@ -109,6 +110,7 @@ def settle_resume(
         resume: what the user asked for: nothing, the newest checkpoint, or a path.
         load_from: the checkpoint whose weights the run started with, if any.
         environ: the process's environment.
+        or_start: where the directory holds no checkpoint at all, start.
 
     Returns:
         The file, ``None`` for a start, and levels and sentences for the log.
@@ -121,6 +123,9 @@ def settle_resume(
         found, said = resume_of_restart(work_dir, resume, load_from, environ)
         if found and found is resume:  # else a restart's own, which is known to be whole
             asked = None if isinstance(found, bool) else Path(found)
+            if or_start and asked is None and newest_whole(Path(work_dir)) == (None, []):
+                text = f"resume=True: no checkpoint in '{work_dir}' yet, starting from scratch"
+                return None, [(logging.INFO, text)]
             found, skipped = find_resumable(work_dir, asked)
             said += skipped
         notes = [(logging.WARNING, text) for text in said]

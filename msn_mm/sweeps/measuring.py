@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from mmengine.config import Config
 
+from msn_mm import __version__
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.extraction import extract
 from msn_mm.evaluation.knn import weighted_knn
 from msn_mm.evaluation.low_shot_protocol import LowShotFeatures, measure
+from msn_mm.evaluation.partial.finished import asked_images
 from msn_mm.evaluation.splits import compact
 from msn_mm.sweeps.run_place import RunPlace
-from msn_mm.sweeps.sweep_file import Sweep, SweepRun
+from msn_mm.sweeps.sweep_file import RAW_PIXELS, UNTRAINED, Sweep, SweepRun
 
 KNN = "knn "
 Values = Mapping[str, float]
@@ -51,6 +54,15 @@ class Measuring:
         """Return what the numbers depend on beside the weights."""
         return {**self.asked.settings(), **self.data.settings()}
 
+    @cached_property
+    def _asked_of(self) -> dict[str, str]:
+        """What tells the images, their labels and the code that measures from any others."""
+        parts = {
+            "support": (self.data.support, self.data.support_labels),
+            "query": (self.data.query, self.data.query_labels),
+        }
+        return {"msn_mm": __version__} | {k: asked_images(*part) for k, part in parts.items()}
+
     def of_place(self, place: RunPlace) -> dict[str, Any]:
         """Measure a finished run, or read what was measured before.
 
@@ -61,7 +73,7 @@ class Measuring:
             UserError: The checkpoint is gone, or its features are of no use.
         """
         results = place.finished() or {}
-        key = {"checkpoint": results.get("checkpoint_sha256"), **self.settings()}
+        key = {"checkpoint": results.get("checkpoint_sha256"), **self.settings(), **self._asked_of}
         kept = place.measured(key)
         if kept is None:
             checkpoint = place.checkpoint()
@@ -119,7 +131,7 @@ class Measuring:
             normal = dict(mean=[0.0] * channels, std=[1.0] * channels)
             model = dict(type="RawPixels", in_channels=channels)
             pixels = Config(dict(model=model, data_preprocessor=normal))
-            rows["raw pixels"] = {"values": [self.values(pixels, None)], "kind": "raw_pixels"}
+            rows[RAW_PIXELS] = {"values": [self.values(pixels, None)], "kind": "raw_pixels"}
         if "untrained" in sweep.baselines:
             for name, runs in untrained_rows(sweep.runs, sweep.seeds[0]).items():
                 values = [self.values(runs[0].cfg, None, seed) for seed in sweep.seeds]
@@ -134,8 +146,8 @@ def untrained_rows(runs: Sequence[SweepRun], seed: int = 0) -> dict[str, list[Sw
     for run in runs:
         kinds.setdefault(_start(build_encoder(run.cfg, None, seed=seed)), []).append(run)
     if len(kinds) == 1:
-        return {"untrained encoder": list(runs)}
-    return {f"untrained, as {group[0].label}": group for group in kinds.values()}
+        return {f"{UNTRAINED} encoder": list(runs)}
+    return {f"{UNTRAINED}, as {group[0].label}": group for group in kinds.values()}
 
 
 def _start(encoder: FrozenEncoder) -> str:

@@ -13,7 +13,14 @@ from msn_mm.errors import UserError
 from msn_mm.sweeps.measuring import Measuring
 from msn_mm.sweeps.run_place import RunPlace
 from msn_mm.sweeps.sweep_file import Sweep
-from msn_mm.sweeps.training import is_queued, last_line, stop_by_signal, submit, train_here
+from msn_mm.sweeps.training import (
+    has_slurm,
+    is_queued,
+    last_line,
+    stop_by_signal,
+    submit,
+    train_here,
+)
 from msn_mm.utils.results import format_table, output_directory
 
 _LOCK = ".lock"
@@ -95,8 +102,14 @@ class Sweeping:
                 return "not trained (--only)"
             if self._partition is not None:
                 return self._by_slurm(place)
+            job = place.job()
+            if job is not None and has_slurm() and is_queued(job):
+                raise UserError(
+                    f"Slurm's job {job} trains it: give --jobs slurm:PARTITION, or end the job"
+                )
             begun = time.perf_counter()
             self._say("going on ... " if place.resumable() else "training ... ", end="")
+            place.note_job(None)
             failure = train_here(place, self._tools, self._lock.fileno())
             if failure is not None:
                 raise UserError(f"{failure}; log: {place.log}")

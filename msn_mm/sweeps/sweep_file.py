@@ -17,9 +17,12 @@ from msn_mm.evaluation.low_shot_protocol import LowShotProtocol
 from msn_mm.utils.config_files import resolve_config_path
 
 BASELINES = ("raw_pixels", "untrained")
+# What their rows are called; several kinds of untrained encoders are told apart behind it.
+RAW_PIXELS, UNTRAINED = "raw pixels", "untrained"
 _KEYS = ("title", "config", "runs", "seeds", "options", "evaluation", "baselines", "published")
 _RUN_KEYS = ("label", "config", "options", "published")
 _PROTOCOL_KEYS = ("images_per_class", "fractions", "subset_files", "splits", "seed", "lambd")
+_LISTS = ("images_per_class", "fractions", "subset_files", "knn")
 _EVALUATION_KEYS = (*_PROTOCOL_KEYS, "solver", "knn", "temperature")
 
 
@@ -191,6 +194,11 @@ def _check_names(runs: Sequence[SweepRun], path: str | Path) -> None:
                 f"directory '{run.slug}'; give them labels further apart"
             )
         seen[run.slug] = run.label
+        if run.label == RAW_PIXELS or run.label.startswith(UNTRAINED):
+            raise UserError(
+                f"sweep {path}: '{run.label}' is the name of a row that is not trained; give the "
+                "run another label"
+            )
 
 
 def _seeds(seeds: Any, path: str | Path) -> list[int]:
@@ -200,28 +208,38 @@ def _seeds(seeds: Any, path: str | Path) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _evaluation(given: Mapping[str, Any], path: str | Path) -> SweepEvaluation:
+def _evaluation(given: Any, path: str | Path) -> SweepEvaluation:
+    if not isinstance(given, Mapping):
+        raise UserError(f"sweep {path}: evaluation is {given!r:.60}; give dict(knn=(10,), ...)")
     for key in given:
         if key not in _EVALUATION_KEYS:
             near = did_you_mean(key, _EVALUATION_KEYS)
             raise UserError(f"sweep {path}: evaluation has an unknown key '{key}'.{near}")
-    knn = given.get("knn", (10,))
-    protocol = {k: v for k, v in given.items() if k not in ("knn", "temperature")}
+    lists: dict[str, Any] = {k: _as_list(v) for k, v in given.items() if k in _LISTS}
+    protocol = {k: v for k, v in given.items() if k not in (*_LISTS, "temperature")}
+    knn = lists.pop("knn", [10])
     temperature = float(given.get("temperature", 0.07))
     if not temperature > 0:
         raise UserError(f"sweep {path}: evaluation.temperature is {temperature}; above 0, please")
     return SweepEvaluation(
-        protocol=LowShotProtocol(**protocol),
-        knn=[knn] if isinstance(knn, int) else list(knn or ()),
+        protocol=LowShotProtocol(**protocol, **lists),
+        knn=knn,
         temperature=temperature,
     )
 
 
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int | float | str) else list(value)
+
+
 def _baselines(given: Any, path: str | Path) -> list[str]:
+    given = _as_list(given)
     for name in given:
         if name not in BASELINES:
             raise UserError(
                 f"sweep {path}: unknown baseline '{name}'.{did_you_mean(str(name), BASELINES)} "
                 f"Known: {', '.join(BASELINES)}"
             )
-    return list(given)
+    return given

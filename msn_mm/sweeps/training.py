@@ -52,6 +52,8 @@ def train_here(place: RunPlace, tools: Path, lock: int | None = None) -> str | N
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=() if lock is None else (lock,),
+            # Ctrl-C goes to a terminal's whole group, and a training saves on SIGTERM alone.
+            start_new_session=True,
         )
         try:
             status = process.wait()
@@ -102,14 +104,27 @@ def submit(place: RunPlace, tools: Path, partition: str) -> str:
 
 
 def is_queued(job: str) -> bool:
-    """Whether Slurm still holds a job, waiting or running."""
-    if shutil.which("squeue") is None:
+    """Whether Slurm still holds a job, waiting or running.
+
+    Raises:
+        UserError: Slurm does not answer, which says nothing of the job.
+    """
+    if not has_slurm():
         raise UserError("squeue is not here: gather the sweep where Slurm is")
     done = subprocess.run(
         ["squeue", "--noheader", "--jobs", job, "--format", "%i"], capture_output=True, text=True
     )
-    # it refuses the number of a job that it has forgotten
-    return done.returncode == 0 and bool(done.stdout.strip())
+    if done.returncode == 0:
+        return bool(done.stdout.strip())
+    said = " ".join(done.stderr.split()) or f"status {done.returncode}"
+    if "invalid job id" in said.lower():  # of a job that it has forgotten
+        return False
+    raise UserError(f"squeue does not tell whether job {job} is over ({said}); try again later")
+
+
+def has_slurm() -> bool:
+    """Whether Slurm can be asked from here."""
+    return shutil.which("squeue") is not None
 
 
 def last_line(log: Path) -> str:

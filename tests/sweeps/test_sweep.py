@@ -2,122 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import importlib.util
 import json
-import os
-import shutil
-import signal
 import statistics
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from msn_mm.engine.launch import load_config
-from msn_mm.evaluation.encoder import build_model
+from msn_mm.datasets import Digits
 from msn_mm.sweeps.measuring import spread_over_seeds
-from msn_mm.sweeps.run_place import RunPlace
-from msn_mm.sweeps.sweep_file import read_sweep
-from msn_mm.sweeps.training import train_here
-from msn_mm.utils.cli import run_tool
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "model.backbone.depth": 1,
-    "model.backbone.embed_dim": 24,
-    "model.head.hidden_dim": 16,
-    "train_cfg.max_epochs": 2,
-    "param_scheduler.0.end": 1,
-    "param_scheduler.1.begin": 0,
-    "test_dataloader.dataset.support.indices": 100,
-    "test_dataloader.dataset.query.indices": 30,
-}
-SWEEP = f"""
-title = "a try"
-config = "configs/msn_digits.py"
-seeds = [0, 3]
-options = {TINY!r}
-runs = [
-    dict(label="MSN", published=50.5),
-    dict(label="MSN, lambda 5", options={{"model.loss.me_max_weight": 5.0}}),
-]
-published = "published"
-evaluation = dict(images_per_class=(1, 2), splits=3, knn=(5,))
-"""
-
-
-def tool(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"tool_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Place:
-    """A sweep file, its directory, and tools that train in no time."""
-
-    def __init__(self, root: Path, weights: Path) -> None:
-        self.out = root / "out"
-        self.tools = root / "tools"
-        self.tools.mkdir()
-        shutil.copy(Path(__file__).with_name("stand_in_train.py"), self.tools / "train.py")
-        shutil.copy(ROOT / "tools" / "sweep.py", self.tools)
-        shutil.copy(ROOT / "tools" / "slurm_train.sh", self.tools)
-        shutil.copy(weights, self.tools / "weights.pth")
-        self.file = root / "try.py"
-        self.file.write_text(SWEEP)
-        self.does()
-
-    def does(self, **what: str) -> None:
-        named = {key.replace("__", "/"): value for key, value in what.items()}
-        (self.tools / "does.json").write_text(json.dumps(named))
-
-    def sweep(self, *words: str) -> int:
-        spec = importlib.util.spec_from_file_location("tool_sweep", self.tools / "sweep.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main([str(self.file), "--out", str(self.out), *words])
-
-    def refused(self, *words: str, capsys: pytest.CaptureFixture[str]) -> str:
-        with pytest.raises(SystemExit) as stop:
-            run_tool(lambda _: self.sweep(*words))
-        assert stop.value.code == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1 and said[0].startswith("error: ")
-        return said[0]
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        file = self.tools / "calls.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    @property
-    def results(self) -> dict[str, Any]:
-        return json.loads((self.out / "results.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole checkpoint of the tiny model."""
-    cfg = load_config("configs/msn_digits.py", TINY)
-    state = build_model(cfg.model, 7, wants_weights=True).state_dict()
-    path = tmp_path_factory.mktemp("weights") / "weights.pth"
-    meta = {"epoch": 1, "iter": 20}
-    torch.save({"state_dict": state, "optimizer": {}, "message_hub": {}, "meta": meta}, path)
-    return path
-
-
-@pytest.fixture
-def place(tmp_path: Path, weights: Path) -> Iterator[Place]:
-    yield Place(tmp_path, weights)
+from tests.sweeps.place import SWEEP, TINY, Place, tool
 
 
 def test_a_sweep_trains_measures_and_is_not_repeated(
@@ -239,65 +133,36 @@ def test_a_training_of_another_s_is_left_alone(
     assert not place.calls
 
 
-def test_a_stopped_sweep_lets_its_training_save_and_goes_on(place: Place) -> None:
-    place.does(msn_lambda_5__seed_0="slow")
-
-    def stop_when_at_work() -> None:
-        for _ in range(600):
-            if (place.out / "msn_lambda_5/seed_0/at_work").exists():
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            time.sleep(0.05)
-
-    stopper = threading.Thread(target=stop_when_at_work)
-    stopper.start()
-    assert place.sweep() == 128 + signal.SIGTERM
-    stopper.join()
-    assert (place.out / "msn_lambda_5/seed_0/epoch_1.pth").is_file(), "it was let save"
-    place.does()
-    assert place.sweep() == 0
-    assert [call["name"] for call in place.calls].count("msn/seed_0") == 1
-    assert tool("train").parse_args(place.calls[2]["argv"]).resume is True
-
-
-def test_two_sweeps_do_not_share_a_directory(
-    place: Place, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place.out.mkdir()
-    with (place.out / ".lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_SH)
-        assert "is in use by another sweep" in place.refused(capsys=capsys)
-    assert not place.calls
-
-
-def test_a_training_that_outlives_its_sweep_keeps_the_directory(
-    place: Place, weights: Path
-) -> None:
-    run = read_sweep(place.file).runs[0]
-    place.does(msn__seed_0="slow")
-    place.out.mkdir()
-
-    def is_free() -> bool:
-        with (place.out / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-            return True
-
-    held = (place.out / ".lock").open("a")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    training = threading.Thread(
-        target=train_here, args=(RunPlace(place.out, run, 0), place.tools, held.fileno())
-    )
-    training.start()
-    while not (place.out / "msn/seed_0/at_work").exists():
-        time.sleep(0.02)
-    held.close()  # as when the sweep is killed
-    assert not is_free()
-    (place.tools / "go").touch()
-    training.join()
-    assert is_free()
+def test_other_images_are_measured_anew(place: Place, tmp_path: Path) -> None:
+    """Of the same names, in the same place: the labels of two classes change sides."""
+    for part in ("support", "query"):
+        digits = Digits(split="pretrain" if part == "support" else "test")
+        for i in range(200):
+            info = digits.get_data_info(i)
+            if info["gt_label"] < 2:
+                file = tmp_path / "data" / part / str(info["gt_label"]) / f"{i}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(info["img"][..., 0]).save(file)
+    options = {k: v for k, v in TINY.items() if not k.startswith("test_dataloader")}
+    parts = {
+        part: dict(type="ImageFolder", data_root=str(tmp_path / "data" / part), _delete_=True)
+        for part in ("support", "query")
+    }
+    for part, dataset in parts.items():
+        options |= {f"test_dataloader.dataset.{part}": dataset}
+    place.file.write_text(SWEEP.replace(repr(TINY), repr(options)))
+    place.sweep("--seeds", "0", "--only", "MSN")
+    columns = ("1", "knn 5")
+    before = place.results["metrics"]["rows"]["MSN"]["columns"]
+    query = tmp_path / "data" / "query"
+    for old, new in (("0", "x"), ("1", "0"), ("x", "1")):
+        (query / old).rename(query / new)
+    place.sweep("--seeds", "0", "--only", "MSN")
+    after = place.results["metrics"]["rows"]["MSN"]["columns"]
+    assert len(place.calls) == 1
+    for column in columns:
+        one, other = before[column]["top1_mean"], after[column]["top1_mean"]
+        assert one > 50 and one + other == pytest.approx(100)
 
 
 def test_only_some_runs_are_trained_and_budgets_compared(
@@ -319,52 +184,6 @@ def test_only_some_runs_are_trained_and_budgets_compared(
     assert "has no run 'MSM'. Did you mean 'MSN'?" in place.refused("--only", "MSM", capsys=capsys)
 
 
-def test_slurm_is_given_the_runs_and_asked_for_them_later(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bin_ = place.tools / "bin"
-    bin_.mkdir()
-    # keeps its arguments; the job's number is that of the line
-    (bin_ / "sbatch").write_text(
-        f'#!/bin/bash\nprintf "%s\\t" "$@" >>{bin_}/jobs; echo >>{bin_}/jobs\n'
-        f"echo Submitted batch job $(wc -l <{bin_}/jobs)\n"
-    )
-    (bin_ / "squeue").write_text(f'#!/bin/bash\ngrep -x "$3" {bin_}/held\n')
-    for name in ("sbatch", "squeue"):
-        (bin_ / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-    jobs = ["--jobs", "slurm:gpu", "--seeds", "0"]
-    assert place.sweep(*jobs) == 0
-    said = capsys.readouterr().out
-    submitted = (bin_ / "jobs").read_text().splitlines()
-    assert len(submitted) == 2 and "Slurm holds 2 of the trainings" in said
-    words = submitted[1].split("\t")
-    assert words[words.index("--partition") + 1] == "gpu"
-    assert f"--output={place.out}/msn_lambda_5/seed_0/output.log" in words
-    assert "model.loss.me_max_weight=5.0" in words[words.index("--wrap") + 1]
-    # the first is at work, the second ended early
-    (bin_ / "held").write_text("1\n")
-    assert place.sweep(*jobs) == 0
-    said = capsys.readouterr().out
-    assert "job 1 is waiting or running" in said
-    assert "job 2 ended before the training did" in said and "submitted again as job 3" in said
-    # both are done: gathered
-    (bin_ / "held").write_text("")
-    for call in ("msn", "msn_lambda_5"):
-        record = json.loads((place.out / call / "seed_0/run.json").read_text())
-        argv = record["command"][3:]
-        spec = importlib.util.spec_from_file_location("stand_in", place.tools / "train.py")
-        assert spec is not None and spec.loader is not None
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.argv", ["train.py", *argv])
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    assert place.sweep(*jobs) == 0
-    assert len((bin_ / "jobs").read_text().splitlines()) == 3
-    assert place.results["metrics"]["rows"]["MSN"]["trained_seeds"] == [0]
-    with_blanks = place.sweep("--jobs", "slurm:gpu", "--out", f"{place.out}/a b", "--seeds", "0")
-    assert with_blanks == 1 and "no blanks" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -373,6 +192,9 @@ def test_slurm_is_given_the_runs_and_asked_for_them_later(
         (('label="MSN, lambda 5"', 'label="MSN"'), "share the directory 'msn'"),
         (("me_max_weight", "me_max_wait"), "run 'MSN, lambda 5': --cfg-options"),
         (("seeds = [0, 3]", "seeds = [-1]"), "give whole numbers of 0 or more"),
+        (("evaluation = dict", "evaluation = [1] or dict"), "evaluation is [1]; give dict(knn="),
+        (('label="MSN",', 'label="raw pixels",'), "'raw pixels' is the name of a row that is not"),
+        (('label="MSN",', 'label="untrained encoder",'), "give the run another label"),
         (("knn=(5,)", "nkn=(5,)"), "unknown key 'nkn'. Did you mean 'knn'?"),
         (("knn=(5,)", "knn=(500,)"), "more neighbours than the 100 images"),
         (("splits=3", "splits=0"), "ask for at least 1"),
