@@ -145,7 +145,9 @@ def test_other_images_are_measured_anew(place: Place, tmp_path: Path) -> None:
                 Image.fromarray(info["img"][..., 0]).save(file)
     options = {k: v for k, v in TINY.items() if not k.startswith("test_dataloader")}
     parts = {
-        part: dict(type="ImageFolder", data_root=str(tmp_path / "data" / part), _delete_=True)
+        part: dict(
+            type="ImageFolder", data_root=f"{tmp_path}/data/{part}", labels="folder", _delete_=True
+        )
         for part in ("support", "query")
     }
     for part, dataset in parts.items():
