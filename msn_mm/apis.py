@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from msn_mm.datasets.evaluation_images import EvaluationImages
-from msn_mm.engine.launch import load_config
+from msn_mm.engine.launch import load_config, with_options
 from msn_mm.evaluation.data import LabelledData, labelled_data, part_images
 from msn_mm.evaluation.extraction import Mask
 from msn_mm.evaluation.extraction_run import ExtractionRun
@@ -157,7 +157,9 @@ def evaluate_lowshot(
 
 
 def _config(config: str | Path | Config, options: Mapping[str, Any] | None) -> Config:
-    return config if isinstance(config, Config) else load_config(config, options)
+    if isinstance(config, Config):
+        return with_options(config, options) if options else config
+    return load_config(config, options)
 
 
 def _run(

@@ -250,6 +250,7 @@ def test_a_resumed_checkpoint_removes_nothing_of_others() -> None:
         "train_cfg.max_epochs": 2,
         "train_cfg.val_interval": 1,
         **{f"default_hooks.checkpoint.{k}": v for k, v in BEST.items()},
+        "default_hooks.checkpoint.max_keep_ckpts": 2,
     }
     build_runner(tiny_digits(**small), work_dir="out").train()
     for victim in ("thesis", "elsewhere"):
@@ -259,9 +260,12 @@ def test_a_resumed_checkpoint_removes_nothing_of_others() -> None:
     told = content["message_hub"]["runtime_info"]
     assert "/out/best_" in told["best_ckpt"]
     told |= {"best_ckpt": "thesis", "last_ckpt": "/etc", "best_score": -1.0}
-    told["keep_ckpt_ids"] = [1, "../elsewhere", True, -1, [2]]
+    told["keep_ckpt_ids"] = [7, 8, "../elsewhere", True, -1, [2]]
     torch.save(content, "p.pth")
+    Path("again").mkdir()
+    Path("again/epoch_7.pth").write_bytes(b"of another training")
     build_runner(tiny_digits(**small), work_dir="again", resume="p.pth").train()
+    assert Path("again/epoch_7.pth").read_bytes() == b"of another training"
     assert Path("thesis/thesis.tex").is_file() and Path("elsewhere/thesis.tex").is_file()
     assert list(Path("again").glob("best_*.pth"))
 
@@ -272,8 +276,10 @@ def test_a_history_keeps_its_own_paths_alone(place: Path) -> None:
     own = {"best_ckpt": "out/best_a.pth", "last_ckpt": str(place / "out" / "epoch_1.pth")}
     for wrong in ("out", "out/folder.pth", "out/a/b.pth", "../x.pth", "out/../x.pth", 3, None):
         told = {**own, "best_ckpt_top1": wrong, "rolling_ckpt_ids": (4, "5"), "epoch": 1}
-        drop_foreign_paths({"runtime_info": told}, "out")
+        drop_foreign_paths({"runtime_info": told}, "out", "out/epoch_5.pth")
         assert told == {**own, "rolling_ckpt_ids": [4], "epoch": 1}
+        drop_foreign_paths({"runtime_info": told}, "out", "elsewhere/epoch_5.pth")
+        assert told == {**own, "rolling_ckpt_ids": [], "epoch": 1}
 
 
 def test_every_scheme_of_mmengine_reads_data_alone(monkeypatch: pytest.MonkeyPatch) -> None:

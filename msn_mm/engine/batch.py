@@ -15,9 +15,12 @@ from mmengine.config import Config
 
 from msn_mm.errors import UserError
 from msn_mm.registry import MODELS
+from msn_mm.utils.config_types import builds
 
 # Batch norm and the mean prediction have no meaning on a single image.
 MIN_PROCESS_BATCH = 2
+# Settings of MMEngine's and our schedulers that are learning rates, not shares of one.
+_ABSOLUTE = ("eta_min", "eta_max", "min_value")
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
         # A short last batch would be another global batch, and could be one image.
         cfg.train_dataloader.setdefault("drop_last", True)
         sampler = cfg.train_dataloader.get("sampler") or {}
-        if sampler.get("type") == "KeyedSampler" and cfg.train_dataloader["drop_last"]:
+        if builds(sampler, "KeyedSampler") and cfg.train_dataloader["drop_last"]:
             # An epoch ends with an optimizer step, whatever the accumulation.
             sampler["multiple"] = plan.process_batch * plan.accumulation
     wrapper = cfg.get("optim_wrapper")
@@ -135,7 +138,8 @@ def apply_batch(cfg: Config, plan: BatchPlan) -> None:
             _scale(optimizer, "lr", plan.lr_scale)
             for scheduler in _schedulers(cfg):
                 if _drives_lr(scheduler):
-                    _scale(scheduler, "eta_min", plan.lr_scale)
+                    for name in _ABSOLUTE:
+                        _scale(scheduler, name, plan.lr_scale)
     if "global_batch_size" in cfg:
         cfg["global_batch_size"] = plan.global_batch
     if "base_batch_size" in cfg:
@@ -153,8 +157,12 @@ def _drives_lr(scheduler: Mapping[str, Any]) -> bool:
 
 
 def _scale(node: Any, key: str, factor: float) -> None:
-    if node.get(key) is not None:
-        node[key] = node[key] * factor
+    """Scale a number, or one a parameter group."""
+    found = node.get(key)
+    if isinstance(found, list | tuple):
+        node[key] = [one * factor for one in found]
+    elif found is not None:
+        node[key] = found * factor
 
 
 def _positive(value: Any, name: str) -> int:

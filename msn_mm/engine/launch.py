@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 from collections.abc import Mapping
@@ -71,7 +72,20 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
         )
     _drop_lent_names(cfg)
     check_top_keys(cfg)
-    options = dict(cfg_options or {})
+    return with_options(cfg, cfg_options or {})
+
+
+def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
+    """Merge options into a copy of a config and check it.
+
+    Args:
+        cfg: the config; it stays as it is.
+        options: as for :func:`load_config`.
+
+    Raises:
+        UserError: for a misspelt key, or a value that cannot be.
+    """
+    cfg = copy.deepcopy(cfg)
     merge_options(cfg, options)
     if DATA_ROOT_KEY in options and "data_root" not in options and "data_root" in cfg:
         cfg["data_root"] = options[DATA_ROOT_KEY]

@@ -15,6 +15,7 @@ from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.config_types import builds
 
 
 def use_amp(cfg: Config) -> None:
@@ -26,10 +27,10 @@ def use_amp(cfg: Config) -> None:
     wrapper = cfg.get("optim_wrapper")
     if wrapper is None:
         raise UserError("--amp: the config trains nothing (no optim_wrapper)")
-    kind = wrapper.get("type", "OptimWrapper")
-    if kind not in ("GroupOptimWrapper", "AmpGroupOptimWrapper"):
+    if not builds(wrapper, "GroupOptimWrapper", "AmpGroupOptimWrapper"):
         raise UserError(
-            f"--amp works with optim_wrapper.type='GroupOptimWrapper', the config has '{kind}'"
+            "--amp works with optim_wrapper.type='GroupOptimWrapper', the config has "
+            f"'{wrapper.get('type', 'OptimWrapper')}'"
         )
     wrapper["type"] = "AmpGroupOptimWrapper"
 
@@ -40,7 +41,7 @@ def use_safe_checkpoints(cfg: Config) -> None:
     checkpoint = ConfigDict(hooks.get("checkpoint") or {"interval": 1})
     if "checkpoint" in hooks and hooks["checkpoint"] is None:
         return
-    if checkpoint.get("type", "CheckpointHook") == "CheckpointHook":
+    if builds(checkpoint, "CheckpointHook", default="CheckpointHook"):
         checkpoint["type"] = SafeCheckpointHook.__name__
     hooks["checkpoint"] = checkpoint
     cfg.default_hooks = hooks
@@ -62,7 +63,7 @@ def _use_instead(cfg: Config, place: str, theirs: str, ours: type) -> None:
     if place in hooks and hooks[place] is None:
         return
     hook = ConfigDict(hooks.get(place) or {})
-    if hook.get("type", theirs) == theirs:
+    if builds(hook, theirs, default=theirs):
         hook["type"] = ours.__name__
     hooks[place] = hook
     cfg.default_hooks = hooks
@@ -113,7 +114,7 @@ def use_starting_weights(cfg: Config, reading: Mapping[str, Any]) -> None:
     check_checkpoint(source)  # a wrong path is told before data and model are built
     name = StartingWeightsHook.__name__
     hooks = list(cfg.get("custom_hooks") or [])
-    own = [hook for hook in hooks if hook.get("type") == name]
+    own = [hook for hook in hooks if builds(hook, name)]
     if not own:
         own = [ConfigDict(type=name)]
         hooks += own

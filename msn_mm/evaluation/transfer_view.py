@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from msn_mm.datasets import EvalCrop, LabelledImages
 from msn_mm.errors import UserError
+from msn_mm.utils.config_types import builds
 
 RESIZE, CROP = 256, 224
 
@@ -94,7 +95,7 @@ def own_view(cfg: Config) -> Mapping[str, Any] | None:
     loaders = [cfg.get(name) or {} for name in ("test_dataloader", "val_dataloader")]
     for dataset in (labelled_config(cfg), *(loader.get("dataset") for loader in loaders)):
         transform = dataset.get("transform") if isinstance(dataset, Mapping) else None
-        if isinstance(transform, Mapping) and _is(transform, EvalCrop):
+        if isinstance(transform, Mapping) and builds(transform, EvalCrop.__name__):
             return transform
     return None
 
@@ -108,15 +109,9 @@ def labelled_config(cfg: Config, part: str = "test") -> Mapping[str, Any] | None
     """
     for name in (part, "val" if part == "test" else "test"):
         dataset = (cfg.get(f"{name}_dataloader") or {}).get("dataset")
-        if isinstance(dataset, Mapping) and _is(dataset, LabelledImages):
+        if isinstance(dataset, Mapping) and builds(dataset, LabelledImages.__name__):
             return dataset
     return None
-
-
-def _is(config: Mapping[str, Any], kind: type) -> bool:
-    """Whether a config builds a class, by name, by name with a scope, or by the class itself."""
-    found = config.get("type")
-    return found is kind or str(found).rpartition(".")[2] == kind.__name__
 
 
 def _usual_sides(cfg: Config) -> tuple[int, int | None]:

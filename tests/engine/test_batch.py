@@ -52,6 +52,26 @@ def test_the_learning_rate_follows_what_is_summed() -> None:
     assert decay.eta_min == 0.4
 
 
+def test_every_learning_rate_of_a_schedule_follows() -> None:
+    schedules = [
+        dict(type="OneCycleLR", eta_max=0.004),
+        dict(type="ReduceOnPlateauLR", min_value=[1e-5, 2e-5]),
+        dict(type="ReduceOnPlateauMomentum", min_value=0.5),
+    ]
+    cfg = config(global_batch_size=512, param_scheduler=schedules)
+    apply_batch(cfg, resolve_batch(cfg, 1))
+    cycle, plateau, momentum = cfg.param_scheduler
+    assert cycle.eta_max == 0.002 and momentum.min_value == 0.5
+    assert plateau.min_value == [5e-6, 1e-5]
+
+
+def test_the_sampler_is_known_by_its_name_with_a_scope() -> None:
+    loader = dict(batch_size=None, sampler=dict(type="msn_mm.KeyedSampler"))
+    cfg = config(accumulation=2, train_dataloader=loader)
+    apply_batch(cfg, resolve_batch(cfg, 4))
+    assert cfg.train_dataloader.sampler.multiple == 256
+
+
 def test_a_resolved_config_stays_as_it_is() -> None:
     cfg = config(global_batch_size=256)
     apply_batch(cfg, resolve_batch(cfg, 2))

@@ -18,10 +18,15 @@ from msn_mm.engine.atomic_backend import ATOMIC_BACKEND, remove_unfinished
 from msn_mm.engine.checkpointing import RUN, SAVED_AT
 from msn_mm.engine.restart import run_ids
 from msn_mm.errors import UserError
+from msn_mm.utils.checkpoint_files import training_checkpoints
 
 _POINTER = "last_checkpoint"
 # How long the run had trained, over all its processes one after the other.
 _SECONDS = "seconds"
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 class DurableCheckpointHook(CheckpointHook):
@@ -88,6 +93,13 @@ class DurableCheckpointHook(CheckpointHook):
                 f"was killed: {', '.join(removed)}"
             )
         if not runner._resume:
+            earlier = max(training_checkpoints(Path(runner.work_dir)), default=None, key=_written)
+            if earlier is not None:
+                runner.logger.warning(
+                    f"{runner.work_dir} holds checkpoints of an earlier training ({earlier.name} "
+                    "and older), which this one overwrites as it gets there; to keep them stop now "
+                    "and give --resume to go on, or another --out"
+                )
             (Path(runner.work_dir) / _POINTER).unlink(missing_ok=True)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

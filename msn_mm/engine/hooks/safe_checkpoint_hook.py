@@ -26,8 +26,8 @@ class SafeCheckpointHook(ExactCheckpointHook):
     A checkpoint is written at an epoch's end as MMEngine does and, within an
     epoch, as ``iter_N.pth``: always behind an optimizer step, so that no
     gradient is lost; with ``by_epoch=False`` behind the one in which the
-    interval ends. The hook runs after all others (its priority is MMEngine's
-    lowest), so it also cleans what they add.
+    interval ends. The hook runs behind every priority but ``LOWEST``, so it also
+    cleans what others add.
 
     Args:
         max_keep_ckpts: how many checkpoints to keep, ``-1`` for all. At least
@@ -48,6 +48,9 @@ class SafeCheckpointHook(ExactCheckpointHook):
         ValueError: when a number to keep is 0 or 1, or another number is not
             positive.
     """
+
+    # MMEngine's is VERY_LOW (90), and custom hooks of that priority would run behind it.
+    priority = 95
 
     def __init__(
         self,
