@@ -233,13 +233,23 @@ def test_weights_of_another_architecture_are_one_line(
 
 
 VALUES = {
-    "model=3": "model is 3; it must be a dict",
+    "model=3": "model=3: it is a dict in the config; set what is in it, such as model.type=",
+    "model.backbone=vit_tiny_patch16_224": r"set what is in it, such as model.backbone.name=",
+    "model.head=None": "model.head=None: MSN needs it",
+    "model.mask_ratio=0.3": r"model.mask_ratio=0.3: it is a dict .* model.mask_ratio.anchor=",
+    "model.mask_ratio.anchor=abc": r"anchor=abc: it is a number in the config \(0",
+    "optim_wrapper.optimizer.type=Adamm": "as 'Adamm'. Did you mean 'Adam",
+    "custom_hooks.0.momentum=2": "momentum",
+    "train_dataloader.num_workers=abc": "num_workers=abc: it is a number",
+    "val_evaluator.images_per_class=x": "images_per_class",
+    "train_dataloader.dataset.transform.views.anchor.scale=0.3": "scale",
+    "train_dataloader.dataset.transform.views.target.size=abc": "size=abc: it is a number",
     "model.backbone.depth=-1": "depth is -1",
     "model.backbone.act_layer=nonsense": "act_layer|cannot be built by these arguments",
     "model.backbone.mlp_ratio=x": "mlp_ratio is 'x'",
     "model.backbone.norm_eps=x": "norm_eps is 'x'",
-    "train_cfg.max_epochs=x": "max_epochs is 'x'",
-    "randomness.seed=x": "seed is 'x'",
+    "train_cfg.max_epochs=x": "max_epochs=x: it is a number in the config",
+    "randomness.seed=x": "seed=x: it is a number in the config",
 }
 
 

@@ -17,6 +17,18 @@ from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS
 
 
+def check_root(root: Path) -> None:
+    """Refuse a ``data_root`` that is no folder.
+
+    Raises:
+        UserError: It is a file, or nothing.
+    """
+    if not root.exists():
+        raise UserError(f"data folder {root} does not exist; set data_root to your images")
+    if not root.is_dir():
+        raise UserError(f"data_root {root} is a file; give the folder that holds the images")
+
+
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
     """Every image under a folder, however deep, in one fixed order.
@@ -55,10 +67,7 @@ class ImageFolder(BaseDataset):
     def load_data_list(self) -> ImageList:
         """List the folder."""
         root = Path(self.data_root)
-        if not root.exists():
-            raise UserError(f"data folder {root} does not exist; set data_root to your images")
-        if not root.is_dir():
-            raise UserError(f"data_root {root} is a file; give the folder that holds the images")
+        check_root(root)
         images = list_images(str(root))
         if not len(images):
             raise UserError(

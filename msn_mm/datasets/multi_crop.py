@@ -102,10 +102,12 @@ class View:
             raise ValueError(f"size must be a whole number of pixels, got {self.size!r}")
         if not isinstance(self.num, int) or self.num < 0:
             raise ValueError(f"num must be 0 or more, got {self.num!r}")
-        if len(self.scale) != 2 or not 0.0 < self.scale[0] <= self.scale[1] <= 1.0:
-            raise ValueError(f"scale must be 0 < low <= high <= 1, got {tuple(self.scale)}")
-        if len(self.ratio) != 2 or not 0.0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"ratio must be 0 < low <= high, got {tuple(self.ratio)}")
+        for name, most in (("scale", 1.0), ("ratio", math.inf)):
+            pair = getattr(self, name)
+            is_pair = isinstance(pair, list | tuple) and len(pair) == 2
+            if not is_pair or not 0.0 < pair[0] <= pair[1] <= most:
+                upper = " <= 1" if most == 1.0 else ""
+                raise ValueError(f"{name} must be (low, high), 0 < low <= high{upper}, not {pair}")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ValueError(f"interpolation must be bilinear or bicubic: {self.interpolation!r}")
         self.log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))

@@ -153,6 +153,8 @@ def _check_option(cfg: Config, dotted: str, value: Any) -> None:
             if node[part] is None and not last and isinstance(node, dict):
                 # A setting that is off (clip_grad=None) may be filled key by key.
                 node[part] = {}
+            if last:
+                _check_kind(dotted, node, value)
             node = node[part]
         elif last:
             _check_new_key(node, parts)
@@ -161,10 +163,40 @@ def _check_option(cfg: Config, dotted: str, value: Any) -> None:
             if depth > 0 and strict and part in accepted:
                 return  # an argument that the config left out, given key by key
             known = set(node) | (known_top_keys() if depth == 0 else set())
+            near = did_you_mean(part, map(str, known))
+            if where:
+                near = near.replace("mean '", f"mean '{where}.")
             raise UserError(
-                f"--cfg-options {dotted}: the config has no '{'.'.join(parts[: depth + 1])}'."
-                f"{did_you_mean(part, known)}"
+                f"--cfg-options {dotted}: the config has no '{'.'.join(parts[: depth + 1])}'.{near}"
             )
+
+
+def _check_kind(dotted: str, node: Mapping[str, Any], value: Any) -> None:
+    """Refuse a value of another kind than the config's, which would fail far from here."""
+    key = dotted.rpartition(".")[2]
+    before = node[key]
+    if value is None and before is not None and isinstance(node.get("type"), str):
+        arguments = inspect.signature(_find(node["type"]) or (lambda: None)).parameters
+        if key in arguments and arguments[key].default is inspect.Parameter.empty:
+            raise UserError(f"--cfg-options {dotted}=None: {node['type']} needs it")
+    is_number = isinstance(before, int | float) and not isinstance(before, bool)
+    if isinstance(before, Mapping) and not isinstance(value, Mapping) and value is not None:
+        inner = next(iter(k for k in ("name", "type", *before) if k in before), "key")
+        raise UserError(
+            f"--cfg-options {dotted}={value}: it is a dict in the config; set what is in it, such "
+            f"as {dotted}.{inner}=..."
+        )
+    if is_number and isinstance(value, str) and value != "auto":
+        raise UserError(f"--cfg-options {dotted}={value}: it is a number in the config ({before})")
+
+
+def _places_of(key: str, node: Any, where: str = "") -> Iterator[str]:
+    """Give the dotted places at which dicts of a config have a key."""
+    for name, child in node.items() if isinstance(node, Mapping) else ():
+        place = f"{where}.{name}" if where else str(name)
+        if name == key:
+            yield place
+        yield from _places_of(key, child, place)
 
 
 def _check_new_key(node: Mapping[str, Any], parts: list[str]) -> None:
@@ -172,6 +204,9 @@ def _check_new_key(node: Mapping[str, Any], parts: list[str]) -> None:
     accepted, strict = _accepted_keys(node, parts)
     if strict and key not in accepted:
         near = did_you_mean(key, set(accepted) | set(node))
+        if not parent:
+            elsewhere = next(_places_of(key, node), None)
+            near = near if elsewhere is None else f" Did you mean '{elsewhere}'?"
         owner = f"'{'.'.join(parts[:-1])}'" if parent else "the config"
         kind = f" ({node['type']})" if "type" in node else ""
         raise UserError(f"--cfg-options {'.'.join(parts)}: {owner}{kind} has no '{key}'.{near}")

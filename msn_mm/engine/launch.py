@@ -64,6 +64,14 @@ def load_config(path: str | Path, cfg_options: Mapping[str, Any] | None = None) 
     file = resolve_config_path(path)
     try:
         cfg = Config.fromfile(str(file))
+    except ImportError as error:
+        first: BaseException = error  # MMEngine tells of its search, not of what went wrong
+        while (cause := first.__cause__ or first.__context__) is not None:
+            first = cause
+        raise UserError(
+            f"cannot read config {path}: {type(first).__name__}: {first}; of custom_imports, put "
+            "the folder that holds the package on PYTHONPATH, or install what it imports"
+        ) from error
     except Exception as error:  # a config is Python that the user wrote
         reason = error.msg if isinstance(error, SyntaxError) else error
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""

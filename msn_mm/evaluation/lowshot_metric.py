@@ -49,7 +49,7 @@ class LowShotMetric(BaseMetric):
 
     def __init__(
         self,
-        images_per_class: Sequence[int] = (1, 2, 5),
+        images_per_class: Sequence[int] | int = (1, 2, 5),
         splits: int = 10,
         knn_k: int | None = 10,
         knn_temperature: float = 0.07,
@@ -60,6 +60,10 @@ class LowShotMetric(BaseMetric):
         # BaseMetric warns about a missing prefix; names here carry their own
         super().__init__(collect_device=collect_device, prefix="-")
         self.prefix = None
+        if isinstance(images_per_class, int):
+            images_per_class = (images_per_class,)
+        if any(type(count) is not int or count < 1 for count in images_per_class):
+            raise ValueError(f"images_per_class is {images_per_class!r}; give (1, 5)")
         if not images_per_class and knn_k is None:
             raise ValueError("LowShotMetric needs images_per_class or knn_k")
         if splits < 1:

@@ -25,6 +25,7 @@ from msn_mm.engine.micro_batch import (
     cost_of,
     share_of_memory,
 )
+from msn_mm.engine.parts_check import check_parts
 from msn_mm.engine.schedule_ends import ScheduleEnds, schedule_ends
 from msn_mm.errors import UserError
 from msn_mm.registry import DATASETS, SCOPE
@@ -88,6 +89,7 @@ def make_plan(
     batch = resolve_batch(cfg, processes)
     apply_batch(cfg, batch)
     model = build_on_meta(cfg)
+    check_parts(cfg, model)
     parameters = list(model.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     target = sum(p.numel() for p in parameters if not p.requires_grad)
@@ -232,11 +234,11 @@ def _count_images(cfg: Config) -> tuple[int | None, str]:
     try:
         with _scope(cfg):
             return len(DATASETS.build(dataset)), ""
-    except (OSError, RuntimeError, UserError, KeyError, TypeError, ValueError):
-        pass
+    except (OSError, RuntimeError, UserError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
     if isinstance(inner, Mapping) and "imagenet" in str(inner.get("data_root", "")).lower():
         return IMAGENET_TRAIN_IMAGES, " (ImageNet-1K's; the data is not here)"
-    return None, ""
+    return None, f" ({why})"
 
 
 def _texts(value: Any) -> list[str]:

@@ -58,7 +58,7 @@ def test_dino_has_knobs_of_its_own():
     troubles = diagnose(HEALTHY._replace(**changes), DINO.collapse_knobs)
     assert len(troubles) == 3 and "me_max" not in str(troubles) and "num_proto" not in str(troubles)
     assert "lower the targets' temperature" in troubles["uniform predictions"]
-    assert "Lower loss.centre_momentum" in troubles["few prototypes"]
+    assert "Lower model.loss.centre_momentum" in troubles["few prototypes"]
     assert "head.batch_norm" in troubles["constant representation"]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from msn_mm.errors import UserError
+from msn_mm.models.losses.msn_loss import MSNLoss
 from msn_mm.models.methods.msn import MSN
 from msn_mm.models.ops.statistics import (
     batch_statistics,
@@ -15,6 +16,7 @@ from msn_mm.models.ops.statistics import (
     prototypes_in_use,
     rank_me,
 )
+from msn_mm.registry import MODELS
 
 BACKBONE = dict(type="MaskedViT", name="vit_tiny_patch16_224", img_size=32, patch_size=8)
 BACKBONE |= dict(embed_dim=24, depth=2, num_heads=3)
@@ -53,6 +55,35 @@ def test_gradients_reach_the_anchor_network_and_the_prototypes_only():
             assert parameter.grad is None and not parameter.requires_grad, name
         else:
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+class OwnForward(MSNLoss):
+    def forward(self, anchors, targets, prototypes):
+        return {"loss": anchors.sum()}
+
+
+class OwnTerms(OwnForward):
+    def terms(self, anchors, targets, prototypes):
+        terms = super().terms(anchors, targets, prototypes)
+        return terms._replace(cross_entropy=7 * terms.cross_entropy)
+
+
+def test_a_loss_is_called_as_it_is_or_refused(monkeypatch):
+    for kind in (OwnForward, OwnTerms, torch.nn.Identity):
+        monkeypatch.setitem(MODELS.module_dict, kind.__name__, kind)
+    plain = tiny_msn().train().loss(views())
+    own = tiny_msn(loss=dict(type="OwnTerms")).train().loss(views())
+    assert own["loss_msn"].item() == pytest.approx(7 * plain["loss_msn"].item())
+    with pytest.raises(UserError, match=r"OwnForward overrides forward\(\), which MSN does not"):
+        tiny_msn(loss=dict(type="OwnForward"))
+    with pytest.raises(UserError, match=r"Identity has no terms\(\); MSN trains by terms\(\) and"):
+        tiny_msn(loss=dict(type="Identity"))
+
+
+@pytest.mark.parametrize("ratio", [0.3, {"anchor": "abc"}, {"anchor": 1.0}])
+def test_a_mask_ratio_is_told_in_one_line(ratio):
+    with pytest.raises(UserError, match=r"^model\.mask_ratio(\.anchor)? is "):
+        tiny_msn(mask_ratio=ratio)
 
 
 def test_target_starts_as_a_copy_without_prototypes():

@@ -48,9 +48,9 @@ class CollapseKnobs(NamedTuple):
 
 
 MSN_KNOBS = CollapseKnobs(
-    uniform="raise head.num_prototypes",
-    few="raise loss.me_max_weight, or set loss.sinkhorn_iterations=3",
-    constant="raise loss.me_max_weight",
+    uniform="change model.head.num_prototypes (fewer for few images or small batches)",
+    few="raise model.loss.me_max_weight, or set model.loss.sinkhorn_iterations=3",
+    constant="raise model.loss.me_max_weight",
 )
 
 

@@ -6,13 +6,14 @@ Legend: B images, V views an image, T of them targets, K outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from msn_mm.errors import UserError
 from msn_mm.models.losses.centre import Centre
+from msn_mm.models.losses.contract import check_loss
 from msn_mm.models.losses.dino_loss import exact
 from msn_mm.models.methods.base import CollapseKnobs, Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
@@ -43,13 +44,17 @@ class DINO(SelfDistillation):
         UserError: If head and backbone do not fit, or there is no target view.
     """
 
+    # What a step calls of the loss.
+    loss_calls: ClassVar[tuple[str, ...]] = ("terms",)
+
     # Centring alone makes predictions uniform, sharpening alone makes them one output
     # (section 5.3 of the paper): each trouble is the other's medicine.
     collapse_knobs = CollapseKnobs(
-        uniform="lower the targets' temperature (TargetTemperatureHook, loss.target_temperature)",
-        few="lower loss.centre_momentum, or raise the targets' temperature "
-        "(TargetTemperatureHook, loss.target_temperature)",
-        constant="set head.batch_norm=True",
+        uniform="lower the targets' temperature (TargetTemperatureHook, or "
+        "model.loss.target_temperature)",
+        few="lower model.loss.centre_momentum, or raise the targets' temperature "
+        "(TargetTemperatureHook, or model.loss.target_temperature)",
+        constant="set model.head.batch_norm=True",
     )
 
     def __init__(
@@ -69,6 +74,7 @@ class DINO(SelfDistillation):
         self.target_views = tuple(target_views)
         without_stochastic_depth_(self.target_backbone)
         self.loss_module = MODELS.build({**loss, "output_dim": self.head.output_dim})
+        check_loss(self.loss_module, type(self).__name__, *self.loss_calls)
 
     @staticmethod
     def couples_images(settings: Mapping[str, Any]) -> bool:

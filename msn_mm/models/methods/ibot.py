@@ -6,7 +6,7 @@ Legend: B images, T target views, N patches, M masked ones, D width, K outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class IBOT(DINO):
         UserError: If head and backbone do not fit, there is no target view, or the
             mask is impossible.
     """
+
+    loss_calls: ClassVar[tuple[str, ...]] = ("both", "weigh")
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
+from msn_mm.models.losses.contract import check_loss
 from msn_mm.models.methods.base import Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
@@ -28,7 +29,7 @@ class MSN(SelfDistillation):
         backbone: Config of a backbone with ``embed_dim`` and
             ``forward(images, mask_ratio=, keys=) -> (B, D)``.
         head: Config of the projector and prototypes; its input width follows the backbone.
-        loss: Config of the loss.
+        loss: Config of the loss: an ``MSNLoss``, whose ``terms`` and ``weigh`` are called.
         mask_ratio: Share of patches to drop from each view, by the view's name;
             views that are not named stay whole. The target is never masked.
         shared_mask: One random mask for all images of a view on this process, as
@@ -39,7 +40,7 @@ class MSN(SelfDistillation):
 
     Raises:
         UserError: If head and backbone do not fit, the backbone cannot drop
-            tokens, or the target is to be masked.
+            tokens, the target is to be masked, or the loss has another way to be called.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class MSN(SelfDistillation):
         data_preprocessor: dict | None = None,
         micro_batch: MicroBatch = None,
     ) -> None:
-        if (mask_ratio or {}).get(TARGET):
-            raise UserError("model.mask_ratio names the target view: MSN's target is not masked")
         super().__init__(backbone, head, mask_ratio, shared_mask, data_preprocessor, micro_batch)
+        if self.mask_ratio.get(TARGET):
+            raise UserError("model.mask_ratio names the target view: MSN's target is not masked")
         self.loss_module = MODELS.build(loss)
+        check_loss(self.loss_module, type(self).__name__, "terms", "weigh")
 
     def build_target_head(self, head: dict) -> nn.Module:
         """Return a projector of the target's own; the prototypes are the trained ones."""

@@ -6,6 +6,7 @@ Legend: B images, V views of a group, D representation width, P width of the hea
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -49,11 +50,16 @@ class SelfDistillation(PretrainingMethod):
         micro_batch: MicroBatch = None,
     ) -> None:
         super().__init__(data_preprocessor, micro_batch)
+        if not isinstance(mask_ratio or {}, Mapping):
+            raise UserError(
+                f"model.mask_ratio is {mask_ratio!r:.60}; name the views that are masked: "
+                "mask_ratio=dict(anchor=0.15)"
+            )
         self.mask_ratio = dict(mask_ratio or {})
         self.shared_mask = shared_mask
         for name, ratio in self.mask_ratio.items():
-            if not 0.0 <= ratio < 1.0:
-                raise UserError(f"model.mask_ratio.{name} is {ratio}; it must lie in [0, 1)")
+            if not isinstance(ratio, int | float) or not 0.0 <= ratio < 1.0:
+                raise UserError(f"model.mask_ratio.{name} is {ratio!r:.60}; it must lie in [0, 1)")
         self.backbone = MODELS.build(backbone)
         width = getattr(self.backbone, "embed_dim", None)
         if width is None or not hasattr(self.backbone, "num_tokens"):
