@@ -331,3 +331,17 @@ def test_a_write_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(writer, "writers", lambda: {"full": Full()})
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         writer.write(None, tmp_path / "x", "full")  # type: ignore[arg-type]
+
+
+def test_a_missing_folder_is_told_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import runpy
+
+    from msn_mm.errors import UserError
+
+    main = runpy.run_path(str(ROOT / "tools" / "train.py"))["main"]
+    words = ["msn_folder.py", "--out", str(tmp_path / "out"), "--cfg-options"]
+    with pytest.raises(UserError, match=r"data folder .*nowhere does not exist; set data_root"):
+        main([*words, f"data_root={tmp_path / 'nowhere'}"])
+    assert not (tmp_path / "out").exists() and not capsys.readouterr().out

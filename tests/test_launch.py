@@ -228,3 +228,16 @@ def test_a_lent_name_is_no_setting_and_its_copies_change_alone(tmp_path: Path) -
     }
     with pytest.raises(UserError, match="the config has no '_part'"):
         load_config(own, {"_part.window": 9})
+
+
+def test_what_custom_imports_cannot_import_is_told_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_losses.py").write_text("import numpi\n")
+    for module, missing in (("broken_losses", "numpi"), ("absent_losses", "absent_losses")):
+        path = tmp_path / f"{module}_config.py"
+        path.write_text(f"custom_imports = dict(imports=['{module}'])\n")
+        with pytest.raises(UserError, match=f"No module named '{missing}'; of custom_imports") as e:
+            load_config(path)
+        assert "\n" not in str(e.value)
