@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from msn_mm.convert.source import read_source
 from msn_mm.convert.writer import write
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.optim.decay_groups import decay_groups
+from msn_mm.engine.run_parts import use_compile
+from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.registry import MODELS
 
 
@@ -157,3 +160,47 @@ def test_a_trained_residual_network_without_a_target_is_as_its_config_says(
         assert torch.equal(msn_mm.load_backbone(path, verbose=False)(x), model.backbone(x))
     if name.startswith("supervised"):
         assert torch.equal(found.classifier["weight"], model.head.fc.weight)
+
+
+# A value of each argument of MaskedViT that a training's config may have beside its default.
+_OTHERS = dict(
+    name="vit_tiny_patch16_224",
+    img_size=[32, 32],
+    patch_size=16,
+    in_chans=1,
+    drop_path_rate=0.2,
+    checkpointing=True,
+    compile=True,
+    resampling="dino",
+    norm_eps=1e-3,
+    vit_args=dict(qk_norm=True, proj_drop_rate=0.1, fix_init=True),
+)
+
+
+@pytest.mark.parametrize("argument", list(inspect.signature(MaskedViT).parameters))
+def test_whatever_a_trunk_was_trained_with_its_checkpoint_is_read(argument: str) -> None:
+    told = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8)
+    told |= dict(embed_dim=24, depth=2, num_heads=3)
+    value = _OTHERS[argument]
+    told |= value if isinstance(value, dict) else {argument: value}
+    trunk = MaskedViT(**told).eval()  # type: ignore[arg-type]
+    randomise(trunk)
+    cfg = Config(dict(model=dict(type="MSN", backbone=dict(type="MaskedViT", **told))))
+    state = {f"backbone.{k}": v for k, v in trunk.state_dict().items()}
+    found = convert(RawCheckpoint("x", {"state_dict": state, "meta": {"cfg": cfg.pretty_text}}))
+    again = load_trunk(found, "x")
+    for side in (32, 48):
+        x = images(side, channels=trunk.in_chans)
+        assert torch.equal(again(x), trunk(x))
+
+
+def test_a_switched_on_compiler_leaves_the_checkpoint_readable() -> None:
+    for said in ({}, {"compile": False}, {"compile": "eager"}):
+        cfg = tiny_digits()
+        cfg.model.backbone.update(said)
+        use_compile(cfg)
+        assert cfg.model.backbone.compile == (said.get("compile") or True)
+        model = MODELS.build(cfg.model)
+        content = {"state_dict": model.state_dict(), "meta": {"cfg": cfg.pretty_text}}
+        found = convert(RawCheckpoint("x", content))
+        assert "compile" not in found.architecture.config()
