@@ -12,7 +12,7 @@ from mmengine.config import Config
 import msn_mm
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import model_config
-from msn_mm.convert.source import read_source
+from msn_mm.convert.source import MSN_HEAD, read_source
 from msn_mm.convert.writer import write
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.optim.decay_groups import decay_groups
@@ -204,3 +204,34 @@ def test_a_switched_on_compiler_leaves_the_checkpoint_readable() -> None:
         content = {"state_dict": model.state_dict(), "meta": {"cfg": cfg.pretty_text}}
         found = convert(RawCheckpoint("x", content))
         assert "compile" not in found.architecture.config()
+
+
+@pytest.mark.parametrize("name", ["dino_digits", "ibot_digits"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_head_that_is_not_msn_s_is_never_called_so(
+    name: str, batch_norm: bool, tmp_path: Path
+) -> None:
+    sizes = {"embed_dim": 24, "depth": 2, "num_heads": 3}
+    options = {f"model.backbone.{k}": v for k, v in sizes.items()}
+    cfg = load_config(name, {**options, "model.head.batch_norm": batch_norm})
+    model = MODELS.build(cfg.model)
+    randomise(model)
+    optimizer = torch.optim.AdamW(decay_groups(model))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    content = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**content, "meta": {"cfg": cfg.pretty_text}}, tmp_path / "epoch_1.pth")
+    found = convert(read_source(tmp_path / "epoch_1.pth"))
+    assert found.extras.keys() == {f"online.{k}" for k in model.backbone.state_dict()}
+    assert {"optimizer", "head.projector.0.weight", "head.last_layer.weight"} <= set(found.ignored)
+    assert found.used + len(found.ignored) == len(model.state_dict()) + 1
+    assert not found.settings
+    official = write(found, tmp_path / "a.pth.tar", "official")
+    saved = torch.load(official.path, weights_only=True)
+    assert official.left_out == [] and not {"opt", "prototypes"} & set(saved)
+    assert not any(key.startswith("module.fc.") for key in saved["target_encoder"])
+    write(found, tmp_path / "hf", "hf")
+    assert not (tmp_path / "hf" / MSN_HEAD).exists()
+    again = convert(read_source(official.path), arch={"heads": 3})
+    assert all(torch.equal(again.trunk[k], v) for k, v in found.trunk.items())

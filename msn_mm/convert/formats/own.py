@@ -74,7 +74,8 @@ class OwnCheckpoint(Format):
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
         """Take the trunk, the target's if there is one, and what there is of heads.
 
-        Of a training's file the online network and the optimizer go to the extras;
+        Of a training's file the online network goes to the extras, and of MSN's, which the
+        prototypes tell, head and optimizer too: other heads have no canonical names.
         ``arch`` may say ``network="online"`` for that network as the trunk.
         """
         state, told = _state(raw), _told(raw)
@@ -92,9 +93,13 @@ class OwnCheckpoint(Format):
             parts[part][name] = state[key]
         plain = dict(told.get("settings", {}))
         optimizer = raw.content.get("optimizer")
+        ignored = [key for key in state if key not in places]
         if optimizer is not None and "online" in there and network != "online":
-            parts["extras"] |= _optimizer(optimizer, state)
-            plain["optimizer"] = group_settings(optimizer)
+            if _PROTOTYPES in state:
+                parts["extras"] |= _optimizer(optimizer, state)
+                plain["optimizer"] = group_settings(optimizer)
+            else:
+                ignored.append("optimizer")
         return Converted(
             format=self.name,
             architecture=_architecture(
@@ -106,7 +111,7 @@ class OwnCheckpoint(Format):
             pooling=told.get("pooling", "cls"),
             settings=plain,
             used=len(places),
-            ignored=[key for key in state if key not in places],
+            ignored=ignored,
             mean=channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source),
             std=channel_values(told.get("std", IMAGENET_STD), "std", raw.source),
             window=_window(told.get("window"), raw.source),
@@ -122,7 +127,8 @@ def _layout(
     first = 1 if network == "online" else 0
     trunk = next(p for p in _TRUNKS[first:] if _kind(state, p) is not None)
     kind = _kind(state, trunk)
-    projector = next((p for p in _PROJECTORS[first:] if _below(state, p)), None)
+    heads = _PROJECTORS[first:] if _PROTOTYPES in state else ()
+    projector = next((p for p in heads if _below(state, p)), None)
     found = [
         ("trunk", f"{kind}", f"{trunk}{kind}"),
         ("extras", "prototypes", _PROTOTYPES),
