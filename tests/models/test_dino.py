@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.model import BaseModule
 
 from msn_mm.errors import UserError
 from msn_mm.models.heads.dino_head import DINOHead
@@ -13,6 +14,7 @@ from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.dino_loss import DINOLoss, dino_loss
 from msn_mm.models.methods.base import ViewUse
 from msn_mm.models.methods.dino import DINO
+from msn_mm.registry import MODELS
 
 BACKBONE = dict(type="MaskedViT", name="vit_tiny_patch16_224", img_size=32, patch_size=8)
 BACKBONE |= dict(embed_dim=24, depth=2, num_heads=3, drop_path_rate=0.3)
@@ -191,6 +193,22 @@ def test_gradients_reach_the_trained_network_only_and_depth_is_dropped_there_onl
     assert set(model.diagnostics) == {"representations", "mean_prediction", "cross_entropy"}
     assert model.diagnostics["mean_prediction"].sum().item() == pytest.approx(1, abs=1e-5)
     assert all(value.isfinite() for value in model.magnitudes.values())
+
+
+def test_the_target_starts_equal_where_a_part_initialises_itself():
+    class Head(BaseModule):
+        output_dim = 12
+
+        def __init__(self, in_dim: int) -> None:
+            super().__init__(init_cfg=dict(type="Normal", layer="Linear"))
+            self.last_layer = torch.nn.Linear(in_dim, 12)
+
+    MODELS.register_module(module=Head, name="HeadThatInitialisesItself", force=True)
+    model = tiny_dino(head=dict(type="HeadThatInitialisesItself"))
+    before = model.head.last_layer.weight.clone()
+    model.init_weights()
+    assert not torch.equal(model.head.last_layer.weight, before)
+    assert torch.equal(model.head.last_layer.weight, model.target_head.last_layer.weight)
 
 
 def test_a_forward_pass_alone_moves_no_centre():

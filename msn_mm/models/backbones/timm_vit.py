@@ -7,7 +7,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -76,7 +76,8 @@ def _check_can_drop(name: str, vit: nn.Module) -> None:
     needed = {
         "is a ViT": type(vit) is VisionTransformer,
         "has a CLS token": getattr(vit, "cls_token", None) is not None,
-        "has plain patch embeddings": hasattr(getattr(vit, "patch_embed", None), "proj"),
+        # A hybrid's are a whole network's features.
+        "has plain patch embeddings": isinstance(getattr(vit, "patch_embed", None), PatchEmbed),
     }
     missing = [what for what, there in needed.items() if not there]
     if missing:
