@@ -99,7 +99,7 @@ class PretrainingMethod(BaseModel):
         self.magnitudes: dict[str, Tensor] = {}
 
     def init_weights(self) -> None:
-        """Initialise as the parts' ``init_cfg`` says, and start each moving average from its source.
+        """Initialise as the parts' ``init_cfg`` says, each moving average as its source.
 
         MMEngine initialises every part by itself, a moving average as another draw.
         """
