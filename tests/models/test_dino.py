@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 
 from msn_mm.errors import UserError
@@ -209,6 +210,24 @@ def test_the_target_starts_equal_where_a_part_initialises_itself():
     model.init_weights()
     assert not torch.equal(model.head.last_layer.weight, before)
     assert torch.equal(model.head.last_layer.weight, model.target_head.last_layer.weight)
+
+
+def test_logits_and_targets_are_in_full_precision_under_autocast():
+    torch.manual_seed(0)
+    head = DINOHead(24, output_dim=512, hidden_dim=32, bottleneck_dim=16, init_std=0.3)
+    rows = torch.randn(64, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = head.embed(rows)
+        got = head.last_layer(embedded)
+        inner = head.last_layer(embedded.bfloat16())
+    assert got.dtype == inner.dtype == embedded.dtype == torch.float32
+    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(64), atol=1e-6, rtol=0)
+    want = embedded.double() @ F.normalize(head.last_layer.weight.double(), dim=1).T
+    targets, exact_targets = (torch.softmax(x.double() / 0.04, dim=1) for x in (got, want))
+    # of bfloat16 logits 0.01
+    assert (targets - exact_targets).abs().sum(1).max() < 1e-4
+    (gradient,) = torch.autograd.grad(got.square().sum(), head.last_layer.weight)
+    assert gradient.dtype == torch.float32
 
 
 def test_a_forward_pass_alone_moves_no_centre():
