@@ -74,6 +74,17 @@ def test_it_is_the_last_block_under_a_head() -> None:
         assert all(parameter.grad is None for parameter in block.parameters())
 
 
+@pytest.mark.parametrize("rate", ["pos_drop_rate", "proj_drop_rate", "attn_drop_rate"])
+def test_the_frozen_part_drops_nothing_in_training(rate: str) -> None:
+    model = classifier(**{rate: 0.5, "drop_path_rate": 0.3})
+    images = torch.randn(4, 3, 32, 32)
+    quiet = model.backbone.eval().tokens_before_last(images)
+    model.train()
+    torch.testing.assert_close(model.backbone.tokens_before_last(images), quiet)
+    last = [m.p for m in model.backbone.vit.blocks[-1].modules() if isinstance(m, torch.nn.Dropout)]
+    assert (0.5 in last) == (rate != "pos_drop_rate")  # what is trained drops as it is told
+
+
 @pytest.mark.parametrize("blocks", [0, 4, True, "1", 1.0])
 def test_impossible_numbers_of_blocks(blocks: Any) -> None:
     with pytest.raises(UserError, match=r"model\.trained_blocks is .*has 1 to 3 blocks"):

@@ -52,11 +52,26 @@ def test_hidden_patches_are_painted_over() -> None:
     pixels = rng.random((9, 9, 3)).astype(np.float32)
     hidden = np.zeros((2, 2), dtype=bool)
     hidden[0, 1] = True
-    found = painted(ShownView("anchor", pixels, hidden))
+    found = painted(ShownView("anchor", pixels, hidden, (4, 4)))
     assert np.array_equal(found[:4, 4:8], np.broadcast_to(HIDDEN, (4, 4, 3)))
     kept = np.ones((9, 9), dtype=bool)
     kept[:4, 4:8] = False
     assert np.array_equal(found[kept], pixels[kept])
+
+
+def test_hidden_patches_lie_where_the_network_cuts_them() -> None:
+    # 3 x 3 patches of 8 pixels; a quarter of the side is left over.
+    size = {"model.backbone.img_size": 32, "model.backbone.patch_size": 8}
+    cfg = load_config(
+        "msn_digits", {**size, "train_dataloader.dataset.transform.views.anchor.size": 31}
+    )
+    (view,) = [v for v in ViewSource(cfg, 5).at(seed=0, epoch=0) if v.name == "anchor"][:1]
+    assert view.hidden is not None and view.hidden.shape == (3, 3) and view.patch_size == (8, 8)
+    pale = (painted(view) == HIDDEN).all(-1)
+    for row, column in np.ndindex(3, 3):
+        patch = pale[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert patch.all() == view.hidden[row, column]
+    assert not pale[24:].any() and not pale[:, 24:].any()
 
 
 def test_the_tool_draws_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

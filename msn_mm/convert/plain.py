@@ -58,7 +58,8 @@ _VIT: dict[str, Callable[[Any], bool]] = {
     "init_values": _or_none(_is_number),
     "norm_eps": _or_none(_is_positive),
     **dict.fromkeys(
-        ("qkv_bias", "proj_bias", "qk_norm", "pre_norm", "final_norm", "class_token"), _is_flag
+        ("qkv_bias", "proj_bias", "qk_norm", "pre_norm", "final_norm", "class_token", "fix_init"),
+        _is_flag,
     ),
     **dict.fromkeys(
         ("no_embed_class", "dynamic_img_size", "scale_attn_norm", "scale_mlp_norm"), _is_flag
@@ -78,9 +79,14 @@ _VIT: dict[str, Callable[[Any], bool]] = {
 _NOT_0 = ("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads")
 
 
+def vit_setting_names() -> list[str]:
+    """Return the arguments of timm's ``VisionTransformer`` that a file may tell."""
+    return list(_VIT)
+
+
 def is_vit_value(key: str, value: Any) -> bool:
-    """Whether a ViT can have a value, as far as it tells by itself; of unknown keys always."""
-    return key not in _VIT or (_VIT[key](value) and (value != 0 or key not in _NOT_0))
+    """Whether a ViT can have a value of a known setting, as far as it tells by itself."""
+    return _VIT[key](value) and (value != 0 or key not in _NOT_0)
 
 
 def vit_arguments(told: Any, source: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from msn_mm.datasets.pixel_window import Window, to_bytes
@@ -31,6 +31,7 @@ _FORMATS = (
     *("PPM", "TGA", "JPEG2000", "AVIF", "ICO", "PCX", "SGI"),
 )
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 TIFF_BEGINS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ODD_TIFF = (
     "a TIFF that is damaged or has other than 1 or 3 channels; msn-mm image-stats tells how "
@@ -100,10 +101,9 @@ def read_image(path: str | Path, channels: int = 3, content: bytes | None = None
     # (SyntaxError, struct.error, IndexError, ...): none of it is our bug. Their
     # warnings name no file, and one of them is about sizes that are judged here.
     try:
-        if content is None:
-            check_regular(path)
-        file = path if content is None else io.BytesIO(content)
-        with warnings.catch_warnings():
+        # Not by its name: Pillow 13 maps a plain TIFF that is named into memory, and mixes up
+        # the pixels of one that is to be turned onto its side.
+        with _opened(path, content) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(file, formats=formats()) as image:
                 pixels = _plain_jpeg(image, channels)
@@ -150,11 +150,22 @@ def read_header(path: str | Path) -> Header:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=formats()) as image:
                 width, height = image.size
+                if isinstance(image, TiffImagePlugin.TiffImageFile):
+                    # Pillow may have turned this size already, by its version.
+                    tags = image.tag_v2
+                    width, height = tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]
                 if orientation(image) in _SIDEWAYS:
                     width, height = height, width
                 return Header(width, height, str(image.format))
     except Exception as error:
         raise UnreadableImageError(str(path), reason(error, path, None)) from error
+
+
+def _opened(path: str | Path, content: bytes | None) -> IO[bytes]:
+    if content is not None:
+        return io.BytesIO(content)
+    check_regular(path)
+    return Path(path).open("rb")
 
 
 def as_pixels(results: dict[str, Any], channels: int, window: Window | None = None) -> np.ndarray:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from msn_mm.datasets.decode import printable
 from msn_mm.datasets.windows import Windows
-from msn_mm.errors import UserError
+from msn_mm.errors import UserError, did_you_mean
 
 _NUMBER = re.compile("-?[0-9]+")
 
@@ -129,26 +130,54 @@ def _chosen(indices: int | Sequence[int] | None, count: int) -> NDArray[np.int64
     return rows
 
 
-def numbered(words: Sequence[str] | NDArray[np.str_]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return labels from words: themselves where all are whole numbers, else by sorted name.
+def numbered(
+    words: Sequence[str] | NDArray[np.str_], classes: str | Path | Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return labels from words: themselves where all are whole numbers, else by name.
+
+    Args:
+        words: The label of each of n images.
+        classes: Names of the classes by label, or a text file with one a line; None for
+            the words that are there, sorted.
 
     Returns:
-        ``(n,)`` labels, and the names of the classes, none for numbers.
+        ``(n,)`` labels, and the names of the classes, none for numbers without ``classes``.
 
     Raises:
-        UserError: A number is below 0.
+        UserError: A number is below 0 or too large, a word is not among the classes, or these
+            cannot be read or are fewer than the labels.
     """
     texts = np.asarray(words, dtype=np.str_)
-    if all(_NUMBER.fullmatch(word) for word in np.unique(texts).tolist()):
-        labels = texts.astype(np.int64)
+    found, first, places = np.unique(texts, return_index=True, return_inverse=True)
+    if all(_NUMBER.fullmatch(word) for word in found.tolist()):
+        try:
+            labels = texts.astype(np.int64)
+        except OverflowError:
+            word, row = max(zip(found.tolist(), first.tolist(), strict=True), key=_length)
+            raise UserError(
+                f"image {row} has the label {word:.30}, which is too large for a class's number"
+            ) from None
         if labels.min(initial=0) < 0:
             raise UserError(
                 f"image {int(labels.argmin())} has the label {labels.min()}; labels count from 0: "
                 "leave out images without one, or set labels='none'"
             )
-        return labels, ()
-    names, labels = np.unique(texts, return_inverse=True)
-    return labels.astype(np.int64), tuple(names.tolist())
+        return labels, named_classes(classes, labels)
+    if classes is None:
+        return places.astype(np.int64), tuple(found.tolist())
+    names = named_classes(classes, None)
+    for word, row in zip(found.tolist(), first.tolist(), strict=True):
+        if word not in names:
+            raise UserError(
+                f"image {row} has the label '{printable(word)}', which classes does not name."
+                f"{did_you_mean(word, names)}"
+            )
+    numbers = np.array([names.index(word) for word in found.tolist()], dtype=np.int64)
+    return numbers[places], names
+
+
+def _length(labelled: tuple[str, int]) -> int:
+    return len(labelled[0])
 
 
 def named_classes(

@@ -41,7 +41,8 @@ class ParquetImages(TableImages):
         image: The column of images: ``struct`` of ``bytes`` and ``path``, or binary. None
             for ``image``, else the only such column.
         labels: ``none``, or the column of labels. Names of a ``ClassLabel`` are
-            the classes; words are classes, sorted.
+            the classes; words are names of ``classes``, or without these
+            classes of their own, sorted.
         classes: Names of the classes by label, or a text file with one a line.
         window: Row groups that are mixed; None for as many as take 256 MiB.
         indices: The first so many images, or these.

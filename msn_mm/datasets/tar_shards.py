@@ -44,7 +44,8 @@ class TarShards(PackedImages):
     Args:
         data_root: As :func:`~msn_mm.datasets.shards.names.find_shards`.
         labels: ``none``, or the ending of the members that hold them, ``cls``. Whole
-            numbers are the labels; words are classes, sorted.
+            numbers are the labels; words are names of ``classes``, or without these
+            classes of their own, sorted.
         image: The ending of the images, where a sample has several.
         classes: Names of the classes by label, or a text file with one a line.
         stream: For network disks: read whole shards only.
@@ -55,7 +56,8 @@ class TarShards(PackedImages):
 
     Raises:
         UserError: webdataset is not installed; there are no shards; one is damaged, or
-            holds no image; an image has no label where they are wanted.
+            holds no image; an image has no label where they are wanted, or one that
+            ``classes`` does not name.
         ValueError: If ``window`` is below 1.
     """
 
@@ -89,11 +91,10 @@ class TarShards(PackedImages):
         self.offsets = np.concatenate([content.offsets for content in contents])
         self.sizes = np.concatenate([content.sizes for content in contents])
         self.names = np.concatenate([content.names for content in contents])
-        found, words = None, tuple[str, ...]()
+        found, names = None, named_classes(classes, None)
         if label is not None:
             texts = np.concatenate([content.labels for content in contents])
-            found, words = numbered(np.char.decode(texts, "utf-8", "replace"))
-        names = words or named_classes(classes, found)
+            found, names = numbered(np.char.decode(texts, "utf-8", "replace"), classes)
         self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
         self._process = os.getpid()
         super().__init__(_shown(data_root), len(self.offsets), found, names, indices)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,9 +34,12 @@ def encoded_tiles(
     """Return an image as its encoder reads it, whole and with its hidden patches painted over."""
     pixels = resized(read_pixels(images, [index]), model.encoder_size)[0]
     shown = ((pixels.clamp(-1.0, 1.0) + 1.0) / 2.0).permute(1, 2, 0).numpy()
-    patches = None if hidden is None else hidden.numpy()
-    whole, masked = (painted(ShownView("encoded", shown, seen)) for seen in (None, patches))
-    return (255 * whole).round().astype(np.uint8), (255 * masked).round().astype(np.uint8)
+    whole = masked = ShownView("encoded", shown, None)
+    if hidden is not None:
+        trunk: Any = model.backbone
+        masked = replace(whole, hidden=hidden.numpy(), patch_size=trunk.patch_size)
+    first, second = ((255 * painted(view)).round().astype(np.uint8) for view in (whole, masked))
+    return first, second
 
 
 def sample_rows(

@@ -82,7 +82,8 @@ def use_compile(cfg: Config) -> None:
             "--compile compiles the blocks of a MaskedViT that is trained; this config has "
             f"{'none' if kind is None else repr(kind)}: leave --compile out"
         )
-    backbone.setdefault("compile", True)
+    if not backbone.get("compile"):  # which may name another backend
+        backbone["compile"] = True
 
 
 def use_stop_signals(cfg: Config) -> None:

@@ -14,7 +14,7 @@ _STRENGTH = 0.62
 
 
 def attention_picture(
-    view: Tensor, attention: NDArray[np.floating], side: int
+    view: Tensor, attention: NDArray[np.floating], side: int, patch_size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Return an image with its attention laid over it.
 
@@ -22,9 +22,12 @@ def attention_picture(
         view: uint8 ``(C, H, W)``, square.
         attention: ``(R, K)`` weights of the patches; NaN where one is hidden.
         side: Side of the picture in pixels.
+        patch_size: Height and width of a patch in the view's pixels. What it does not divide
+            is cut off by the network: the last rows and columns belong to no patch.
 
     Returns:
-        uint8 ``(side, side, 3)``; hidden patches are hatched in grey.
+        uint8 ``(side, side, 3)``; hidden patches are hatched in grey, and what belongs to no
+        patch is the image's own grey.
     """
     pixels = view.permute(1, 2, 0).numpy()
     grey = pixels.mean(axis=2).astype(np.uint8)
@@ -33,14 +36,20 @@ def attention_picture(
     hidden = np.isnan(attention)
     low, high = np.nanmin(attention), np.nanmax(attention)
     level = np.where(hidden, 0.0, (attention - low) / ((high - low) or 1.0))
-    rows = np.arange(side) * attention.shape[0] // side
-    columns = np.arange(side) * attention.shape[1] // side
-    colours = _coloured(level)[rows[:, None], columns[None, :]]
+    # One row and one column more for what belongs to no patch.
+    rows, columns = (
+        np.minimum(np.arange(side) * length // side // patch, count)
+        for length, patch, count in zip(pixels.shape, patch_size, attention.shape, strict=False)
+    )
+    border = ((0, 1), (0, 1))
+    place = np.ix_(rows, columns)
+    colours = _coloured(np.pad(level, border))[place]
     mixed = (1 - _STRENGTH) * base[:, :, None] + _STRENGTH * colours
     y, x = np.indices((side, side))
     hatch = np.where((x + y) // 4 % 2 == 0, 188.0, 164.0)
-    is_hidden = hidden[rows[:, None], columns[None, :]]
-    return np.where(is_hidden[:, :, None], hatch[:, :, None], mixed).round().astype(np.uint8)
+    drawn = np.where(np.pad(hidden, border)[place][:, :, None], hatch[:, :, None], mixed)
+    is_patch = np.pad(np.ones_like(hidden), border)[place]
+    return np.where(is_patch[:, :, None], drawn, base[:, :, None]).round().astype(np.uint8)
 
 
 def _coloured(level: NDArray[np.floating]) -> NDArray[np.float64]:

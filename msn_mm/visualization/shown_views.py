@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from msn_mm.datasets.decode import UnreadableImageError, as_pixels
 from msn_mm.datasets.keys import SampleKey
 from msn_mm.engine.build_errors import config_mistakes
 from msn_mm.errors import UserError
+from msn_mm.models.ops.position import Grid
 from msn_mm.registry import DATASETS, MODELS, SCOPE, TRANSFORMS
 from msn_mm.visualization.pixels import as_rgb
 
@@ -37,11 +38,14 @@ class ShownView:
         pixels: ``(S, S, C)`` float32 in [0, 1], before normalisation.
         hidden: ``(R, K)`` bool, the patches that the trained network does not see;
             None where it sees all.
+        patch_size: Height and width of a patch in pixels. What it does not divide is cut
+            off by the network: the last rows and columns belong to no patch.
     """
 
     name: str
     pixels: np.ndarray
     hidden: np.ndarray | None
+    patch_size: Grid = (1, 1)
 
 
 class ViewSource:
@@ -125,22 +129,21 @@ def views_of_batch(
         hidden = model.hidden_patches(name, group)
         images = (group["images"] * std + mean).clamp(0.0, 1.0).permute(0, 2, 3, 1)
         for row, pixels in enumerate(images.cpu().numpy()):
-            mask = None if hidden is None else hidden[row].cpu().numpy()
-            shown[row % count].append(ShownView(name, pixels, mask))
+            view = ShownView(name, pixels, None)
+            if hidden is not None:
+                mask = hidden[row].cpu().numpy()
+                view = replace(view, hidden=mask, patch_size=model.backbone.patch_size)
+            shown[row % count].append(view)
     return shown
 
 
 def painted(view: ShownView) -> np.ndarray:
     """Return the view's pixels ``(S, S, 3)``, those of hidden patches in the pale colour."""
-    side = view.pixels.shape[0]
     pixels = as_rgb(view.pixels).copy()
     if view.hidden is None:
         return pixels
-    rows, columns = view.hidden.shape
-    # What the patch size does not divide is cut off; it counts to no patch.
-    height, width = side // rows, side // columns
-    for row, column in np.argwhere(view.hidden):
-        pixels[row * height : (row + 1) * height, column * width : (column + 1) * width] = HIDDEN
+    mask = np.kron(view.hidden, np.ones(view.patch_size, dtype=bool))
+    pixels[: mask.shape[0], : mask.shape[1]][mask] = HIDDEN
     return pixels
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from mmengine.config import Config
 import msn_mm
 from msn_mm.convert.format import RawCheckpoint, convert, load_trunk
 from msn_mm.convert.formats.own import model_config
-from msn_mm.convert.source import read_source
+from msn_mm.convert.source import MSN_HEAD, read_source
 from msn_mm.convert.writer import write
 from msn_mm.engine.launch import load_config
 from msn_mm.engine.optim.decay_groups import decay_groups
+from msn_mm.engine.run_parts import use_compile
+from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.registry import MODELS
 
 
@@ -157,3 +160,78 @@ def test_a_trained_residual_network_without_a_target_is_as_its_config_says(
         assert torch.equal(msn_mm.load_backbone(path, verbose=False)(x), model.backbone(x))
     if name.startswith("supervised"):
         assert torch.equal(found.classifier["weight"], model.head.fc.weight)
+
+
+# A value of each argument of MaskedViT that a training's config may have beside its default.
+_OTHERS = dict(
+    name="vit_tiny_patch16_224",
+    img_size=[32, 32],
+    patch_size=16,
+    in_chans=1,
+    drop_path_rate=0.2,
+    checkpointing=True,
+    compile=True,
+    resampling="dino",
+    norm_eps=1e-3,
+    vit_args=dict(qk_norm=True, proj_drop_rate=0.1, fix_init=True),
+)
+
+
+@pytest.mark.parametrize("argument", list(inspect.signature(MaskedViT).parameters))
+def test_whatever_a_trunk_was_trained_with_its_checkpoint_is_read(argument: str) -> None:
+    told = dict(name="vit_tiny_patch16_224", img_size=32, patch_size=8)
+    told |= dict(embed_dim=24, depth=2, num_heads=3)
+    value = _OTHERS[argument]
+    told |= value if isinstance(value, dict) else {argument: value}
+    trunk = MaskedViT(**told).eval()  # type: ignore[arg-type]
+    randomise(trunk)
+    cfg = Config(dict(model=dict(type="MSN", backbone=dict(type="MaskedViT", **told))))
+    state = {f"backbone.{k}": v for k, v in trunk.state_dict().items()}
+    found = convert(RawCheckpoint("x", {"state_dict": state, "meta": {"cfg": cfg.pretty_text}}))
+    again = load_trunk(found, "x")
+    for side in (32, 48):
+        x = images(side, channels=trunk.in_chans)
+        assert torch.equal(again(x), trunk(x))
+
+
+def test_a_switched_on_compiler_leaves_the_checkpoint_readable() -> None:
+    for said in ({}, {"compile": False}, {"compile": "eager"}):
+        cfg = tiny_digits()
+        cfg.model.backbone.update(said)
+        use_compile(cfg)
+        assert cfg.model.backbone.compile == (said.get("compile") or True)
+        model = MODELS.build(cfg.model)
+        content = {"state_dict": model.state_dict(), "meta": {"cfg": cfg.pretty_text}}
+        found = convert(RawCheckpoint("x", content))
+        assert "compile" not in found.architecture.config()
+
+
+@pytest.mark.parametrize("name", ["dino_digits", "ibot_digits"])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_a_head_that_is_not_msn_s_is_never_called_so(
+    name: str, batch_norm: bool, tmp_path: Path
+) -> None:
+    sizes = {"embed_dim": 24, "depth": 2, "num_heads": 3}
+    options = {f"model.backbone.{k}": v for k, v in sizes.items()}
+    cfg = load_config(name, {**options, "model.head.batch_norm": batch_norm})
+    model = MODELS.build(cfg.model)
+    randomise(model)
+    optimizer = torch.optim.AdamW(decay_groups(model))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    content = {"state_dict": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**content, "meta": {"cfg": cfg.pretty_text}}, tmp_path / "epoch_1.pth")
+    found = convert(read_source(tmp_path / "epoch_1.pth"))
+    assert found.extras.keys() == {f"online.{k}" for k in model.backbone.state_dict()}
+    assert {"optimizer", "head.projector.0.weight", "head.last_layer.weight"} <= set(found.ignored)
+    assert found.used + len(found.ignored) == len(model.state_dict()) + 1
+    assert not found.settings
+    official = write(found, tmp_path / "a.pth.tar", "official")
+    saved = torch.load(official.path, weights_only=True)
+    assert official.left_out == [] and not {"opt", "prototypes"} & set(saved)
+    assert not any(key.startswith("module.fc.") for key in saved["target_encoder"])
+    write(found, tmp_path / "hf", "hf")
+    assert not (tmp_path / "hf" / MSN_HEAD).exists()
+    again = convert(read_source(official.path), arch={"heads": 3})
+    assert all(torch.equal(again.trunk[k], v) for k, v in found.trunk.items())

@@ -5,15 +5,18 @@ The names come from the files that each format cites in ``verified``.
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from msn_mm.convert.format import Converted, RawCheckpoint, convert, load_trunk
+from msn_mm.convert.source import read_source
 from msn_mm.errors import UserError
 
 from . import reference
@@ -383,3 +386,27 @@ def _randomise(model: nn.Module) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(act_layer="gelu_tanh"),
+        dict(norm_layer="rmsnorm", qkv_bias=False),
+        dict(norm_layer="layernorm", final_norm=True),
+        dict(no_embed_class=True, reg_tokens=1),
+        dict(init_values=None, mlp_ratio=4.0, drop_rate=0.5, proj_drop_rate=0.5),
+        dict(scale_attn_norm=True, scale_mlp_norm=True),
+    ],
+)
+def test_a_config_of_timm_tells_what_weights_do_not(options, tmp_path):
+    name = "vit_tiny_patch16_224"
+    arguments = dict(img_size=64, depth=2, **options)
+    model = timm.create_model(name, num_classes=0, **arguments).eval()
+    _randomise(model)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    config = {"architecture": name, "num_classes": 0, "model_args": arguments}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    batch = images(64, 64)
+    trunk = load_trunk(convert(read_source(tmp_path)), "x")
+    assert_same(trunk(batch), model.forward_features(batch)[:, 0])

@@ -129,6 +129,30 @@ def test_official_file_is_the_released_layout(tmp_path: Path) -> None:
     assert _same(first.extras, again.extras)
 
 
+def test_official_file_holds_no_head_of_other_layers(tmp_path: Path) -> None:
+    first = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    target = {k for k in first.extras if k.startswith("projector.")}
+    first.extras["projector.4.weight"] = torch.randn(3, 3)  # of a linear layer, not a batch norm's
+    written = write(first, tmp_path / "a.pth.tar", "official")
+    assert set(written.left_out) == target
+    assert "opt" in torch.load(written.path, weights_only=True)
+    first.extras["online.projector.4.weight"] = torch.randn(3, 3)
+    written = write(first, tmp_path / "a.pth.tar", "official")
+    more = {k for k in first.extras if k.startswith(("online.projector.", "optimizer."))}
+    assert set(written.left_out) == target | more
+    saved = torch.load(written.path, weights_only=True)
+    assert "opt" not in saved and not any("fc." in k for k in saved["encoder"])
+
+
+def test_official_file_leaves_out_moments_of_weights_that_it_lacks(tmp_path: Path) -> None:
+    first = convert(RawCheckpoint("x", released(random_vit())), arch=ARCH)
+    first.extras["optimizer.exp_avg.last_layer.weight"] = torch.randn(3, 3)
+    states = {k for k in first.extras if k.startswith("optimizer.")}
+    written = write(first, tmp_path / "a.pth.tar", "official")
+    assert set(written.left_out) == states
+    assert "opt" not in torch.load(written.path, weights_only=True)
+
+
 @pytest.mark.parametrize("through", ["a.safetensors", "hf"])
 def test_moments_stay_with_their_weights_through_sorted_names(tmp_path: Path, through: str) -> None:
     content = released(random_vit())

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from msn_mm.datasets import UnreadableImageError, decode
-from msn_mm.datasets.decode import as_pixels, read_image
+from msn_mm.datasets.decode import as_pixels, read_header, read_image
 from msn_mm.errors import UserError
 
 RED = (200, 40, 20)
@@ -188,9 +188,12 @@ def test_every_orientation(tmp_path: Path, number: int, name: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = number
     Image.fromarray(grey).save(tmp_path / name, exif=exif)
-    with Image.open(tmp_path / name) as image:
+    with (tmp_path / name).open("rb") as file, Image.open(file) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == ((32, 16) if number > 4 else (16, 32))
     np.testing.assert_array_equal(read_image(tmp_path / name, 1)[..., 0], expected)
+    header = read_header(tmp_path / name)
+    assert (header.height, header.width) == expected.shape
 
 
 def test_odd_names_are_told_on_one_line_of_text(tmp_path: Path) -> None:

@@ -221,6 +221,12 @@ def test_plain_binary_columns_and_words_for_labels(tmp_path: Path, images: list[
     ):
         w.write_table(table)
     assert ArrowImages(tmp_path / "x.arrow").get_data_info(2)["img_packed"].read() == content[2]
+    for kind, name in ((ParquetImages, "plain.parquet"), (ArrowImages, "x.arrow")):
+        data = kind(tmp_path / name, labels="kind", classes=["eel", "dog", "cat"])
+        assert data.metainfo == {"classes": ("eel", "dog", "cat")}
+        assert [data.get_data_info(k)["gt_label"] for k in range(3)] == [1, 2, 1]
+        with pytest.raises(UserError, match="image 1 has the label 'cat', which classes does not"):
+            kind(tmp_path / name, labels="kind", classes=["dog", "eel"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

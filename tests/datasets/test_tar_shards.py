@@ -274,6 +274,24 @@ def test_labels_may_be_words(tmp_path: Path, images: list[Path]) -> None:
     data = TarShards(tmp_path / "words.tar", labels="cls")
     assert data.metainfo == {"classes": ("cat", "dog")}
     assert [data.get_data_info(k)["gt_label"] for k in range(3)] == [1, 0, 1]
+    # The same names number the words of every data set alike, whichever of them it has.
+    names = ["eel", "dog", "cat"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    for given in (names, tmp_path / "names.txt"):
+        data = TarShards(tmp_path / "words.tar", labels="cls", classes=given)
+        assert data.metainfo == {"classes": ("eel", "dog", "cat")}
+        assert [data.get_data_info(k)["gt_label"] for k in range(3)] == [1, 2, 1]
+    line = "image 0 has the label 'dog', which classes does not name. Did you mean 'dogs'"
+    with pytest.raises(UserError, match=line):
+        TarShards(tmp_path / "words.tar", labels="cls", classes=["cat", "dogs"])
+
+
+def test_a_label_too_large_for_a_number(tmp_path: Path, images: list[Path]) -> None:
+    content = images[0].read_bytes()
+    members = [("a.jpg", content), ("a.cls", b"3"), ("b.jpg", content), ("b.cls", b"9" * 30)]
+    write_tar(tmp_path / "x.tar", members)
+    with pytest.raises(UserError, match=f"image 1 has the label {'9' * 30}, which is too large"):
+        TarShards(tmp_path / "x.tar", labels="cls")
 
 
 def test_the_index_is_kept_and_made_anew_for_what_changed(

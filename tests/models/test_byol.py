@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msn_mm.models.ops.ema import ema_update_
-from tests.models.two_view_methods import pair, tiny_byol
+from tests.models.two_view_methods import BYOL_NECK, pair, tiny_byol
 
 
 def mlp(neck, x):
@@ -58,6 +58,17 @@ def test_the_moving_average_starts_equal_and_follows():
         ema_update_([q for _, q in pairs], [p.detach() for p, _ in pairs], 0.75)
         change = max((p - q).abs().max().item() for p, q in pairs)
         assert change == pytest.approx(0.75)
+
+
+def test_the_moving_average_starts_equal_where_the_config_says_how():
+    start = [dict(type="TruncNormal", std=0.02, layer=["Linear"])]
+    model = tiny_byol(neck=dict(BYOL_NECK, init_cfg=start))
+    before = model.neck.fc0.weight.clone()
+    model.init_weights()
+    assert not torch.equal(model.neck.fc0.weight, before)
+    for source, target in model.ema_pairs():
+        pairs = zip(source.state_dict().values(), target.state_dict().values(), strict=True)
+        assert all(torch.equal(p, q) for p, q in pairs)
 
 
 def test_each_view_is_a_batch_of_its_own_and_each_network_keeps_its_statistics():

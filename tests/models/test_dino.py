@@ -6,6 +6,8 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
 
 from msn_mm.errors import UserError
 from msn_mm.models.heads.dino_head import DINOHead
@@ -13,6 +15,7 @@ from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.dino_loss import DINOLoss, dino_loss
 from msn_mm.models.methods.base import ViewUse
 from msn_mm.models.methods.dino import DINO
+from msn_mm.registry import MODELS
 
 BACKBONE = dict(type="MaskedViT", name="vit_tiny_patch16_224", img_size=32, patch_size=8)
 BACKBONE |= dict(embed_dim=24, depth=2, num_heads=3, drop_path_rate=0.3)
@@ -191,6 +194,40 @@ def test_gradients_reach_the_trained_network_only_and_depth_is_dropped_there_onl
     assert set(model.diagnostics) == {"representations", "mean_prediction", "cross_entropy"}
     assert model.diagnostics["mean_prediction"].sum().item() == pytest.approx(1, abs=1e-5)
     assert all(value.isfinite() for value in model.magnitudes.values())
+
+
+def test_the_target_starts_equal_where_a_part_initialises_itself():
+    class Head(BaseModule):
+        output_dim = 12
+
+        def __init__(self, in_dim: int) -> None:
+            super().__init__(init_cfg=dict(type="Normal", layer="Linear"))
+            self.last_layer = torch.nn.Linear(in_dim, 12)
+
+    MODELS.register_module(module=Head, name="HeadThatInitialisesItself", force=True)
+    model = tiny_dino(head=dict(type="HeadThatInitialisesItself"))
+    before = model.head.last_layer.weight.clone()
+    model.init_weights()
+    assert not torch.equal(model.head.last_layer.weight, before)
+    assert torch.equal(model.head.last_layer.weight, model.target_head.last_layer.weight)
+
+
+def test_logits_and_targets_are_in_full_precision_under_autocast():
+    torch.manual_seed(0)
+    head = DINOHead(24, output_dim=512, hidden_dim=32, bottleneck_dim=16, init_std=0.3)
+    rows = torch.randn(64, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        embedded = head.embed(rows)
+        got = head.last_layer(embedded)
+        inner = head.last_layer(embedded.bfloat16())
+    assert got.dtype == inner.dtype == embedded.dtype == torch.float32
+    torch.testing.assert_close(embedded.norm(dim=1), torch.ones(64), atol=1e-6, rtol=0)
+    want = embedded.double() @ F.normalize(head.last_layer.weight.double(), dim=1).T
+    targets, exact_targets = (torch.softmax(x.double() / 0.04, dim=1) for x in (got, want))
+    # of bfloat16 logits 0.01
+    assert (targets - exact_targets).abs().sum(1).max() < 1e-4
+    (gradient,) = torch.autograd.grad(got.square().sum(), head.last_layer.weight)
+    assert gradient.dtype == torch.float32
 
 
 def test_a_forward_pass_alone_moves_no_centre():

@@ -197,6 +197,12 @@ def test_diagnostics_and_magnitudes():
         ({"mask_ratio": 1.0}, "must drop some and leave some"),
         ({"mask_ratio": 0.0}, "must drop some and leave some"),
         ({"backbone": dict(type="PlainResNet")}, "MAE needs type='MaskedViT'"),
+        ({"backbone": dict(BACKBONE, img_size=(32, 64))}, "has 4 x 8 patches of 8 x 8 pixels"),
+        ({"backbone": dict(BACKBONE, patch_size=(8, 4))}, "has 4 x 8 patches of 8 x 4 pixels"),
+        (
+            {"backbone": dict(BACKBONE, img_size=(32, 64), patch_size=(8, 16))},
+            "has 4 x 4 patches of 8 x 16 pixels",
+        ),
         ({"backbone": dict(BACKBONE, embed_dim=27)}, "a width that 4 divides"),
         ({"backbone": dict(BACKBONE, no_embed_class=True)}, r"positions are \(1, 16, 24\)"),
         (

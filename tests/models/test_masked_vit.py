@@ -170,9 +170,13 @@ def test_weights_are_timm_s():
         (dict(name="resnet18"), "cannot drop tokens"),
         (dict(name="vit_relpos_small_patch16_224"), "cannot drop tokens"),
         (dict(name="vit_medium_patch16_gap_240"), "has a CLS token"),
+        (dict(name="vit_tiny_r_s16_p8_224"), "has plain patch embeddings"),
+        (dict(name="vit_base_mci_224", img_size=64, depth=1), "has plain patch embeddings"),
         (dict(img_size=32, patch_size=64), "larger than img_size"),
         (dict(embed_dim=100, num_heads=3), "do not fit"),
-        (dict(embed_dims=100), "embed_dims"),
+        (dict(embed_dims=100), "no setting 'embed_dims'. Did you mean 'embed_dim'"),
+        (dict(dynamic_img_pad=True), "no setting 'dynamic_img_pad'"),
+        (dict(patch_drop_rate=0.5), "leave it out and set mask_ratio"),
     ],
 )
 def test_a_wrong_backbone_says_so_in_one_line(arguments, sentence):

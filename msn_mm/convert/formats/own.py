@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from msn_mm.convert.training_state import adam_states, group_settings, trainable
 from msn_mm.convert.vit import settings, vit_architecture
 from msn_mm.datasets.pixel_window import Window, as_window
 from msn_mm.errors import UserError
+from msn_mm.models.backbones.masked_vit import MaskedViT
 
 # Where a model keeps the trunk that represents, the best first.
 _TRUNKS = ("target_backbone.", "backbone.", "")
@@ -36,11 +38,13 @@ _CLASSIFIER = ("classifier", "", "classifier.")
 _FINE_TUNED = ("classifier", "", "head.fc.")
 METADATA_KEY = "msn_mm"
 _PLAIN = "vit_small_patch16_224"
-# Settings of the trunk that the weights tell, or that matter to training alone.
-_NO_OPTIONS = {
-    *("type", "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"),
-    *("drop_path_rate", "checkpointing", "resampling"),
-}
+# Arguments of MaskedViT's own that build another network and leave no trace in the weights.
+_OWN_OPTIONS = {"name", "norm_eps"}
+# Settings of the trunk that are no options of its architecture: MaskedViT's other ones matter to
+# training alone, or are told by the weights or read apart, as are some of timm's. The last one
+# was taken and never used.
+_NO_OPTIONS = {*inspect.signature(MaskedViT.__init__).parameters} - _OWN_OPTIONS
+_NO_OPTIONS |= {"type", "embed_dim", "depth", "num_heads", "patch_drop_rate"}
 
 
 @FORMATS.register_module()
@@ -70,7 +74,8 @@ class OwnCheckpoint(Format):
     def read(self, raw: RawCheckpoint, arch: Mapping[str, Any]) -> Converted:
         """Take the trunk, the target's if there is one, and what there is of heads.
 
-        Of a training's file the online network and the optimizer go to the extras;
+        Of a training's file the online network goes to the extras, and of MSN's, which the
+        prototypes tell, head and optimizer too: other heads have no canonical names.
         ``arch`` may say ``network="online"`` for that network as the trunk.
         """
         state, told = _state(raw), _told(raw)
@@ -88,9 +93,13 @@ class OwnCheckpoint(Format):
             parts[part][name] = state[key]
         plain = dict(told.get("settings", {}))
         optimizer = raw.content.get("optimizer")
+        ignored = [key for key in state if key not in places]
         if optimizer is not None and "online" in there and network != "online":
-            parts["extras"] |= _optimizer(optimizer, state)
-            plain["optimizer"] = group_settings(optimizer)
+            if _PROTOTYPES in state:
+                parts["extras"] |= _optimizer(optimizer, state)
+                plain["optimizer"] = group_settings(optimizer)
+            else:
+                ignored.append("optimizer")
         return Converted(
             format=self.name,
             architecture=_architecture(
@@ -102,7 +111,7 @@ class OwnCheckpoint(Format):
             pooling=told.get("pooling", "cls"),
             settings=plain,
             used=len(places),
-            ignored=[key for key in state if key not in places],
+            ignored=ignored,
             mean=channel_values(told.get("mean", IMAGENET_MEAN), "mean", raw.source),
             std=channel_values(told.get("std", IMAGENET_STD), "std", raw.source),
             window=_window(told.get("window"), raw.source),
@@ -118,7 +127,8 @@ def _layout(
     first = 1 if network == "online" else 0
     trunk = next(p for p in _TRUNKS[first:] if _kind(state, p) is not None)
     kind = _kind(state, trunk)
-    projector = next((p for p in _PROJECTORS[first:] if _below(state, p)), None)
+    heads = _PROJECTORS[first:] if _PROTOTYPES in state else ()
+    projector = next((p for p in heads if _below(state, p)), None)
     found = [
         ("trunk", f"{kind}", f"{trunk}{kind}"),
         ("extras", "prototypes", _PROTOTYPES),
@@ -259,8 +269,10 @@ def _architecture(
         del options["name"]
     if config:
         arch.setdefault("heads", config.get("num_heads") or _heads_of_model(config, source))
-        if "img_size" in config:
-            arch.setdefault("image_size", config["img_size"])
+        size = config.get("img_size")
+        sides = set(size) if isinstance(size, list) else {size}
+        if len(sides) == 1 and sides != {None}:
+            arch.setdefault("image_size", sides.pop())
     bare = {k.removeprefix("vit."): v for k, v in trunk.items()}
     return vit_architecture(bare, arch, source, config.get("resampling", "scale"), options)
 

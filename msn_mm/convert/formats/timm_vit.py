@@ -25,6 +25,14 @@ from msn_mm.convert.vit import settings
 from msn_mm.errors import UserError
 
 METADATA_KEY = "msn_mm.timm"
+# Arguments that the weights tell, that training alone asks for, or that are read apart; all
+# others build another network and may leave no trace in the weights.
+_NO_OPTIONS = {
+    *("name", "img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"),
+    *("num_classes", "global_pool", "fc_norm", "norm_eps", "dynamic_img_size"),
+    *("drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
+    *("drop_path_rate", "weight_init", "fix_init"),
+}
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_ema", "model", "")
 
 
@@ -94,14 +102,15 @@ def _told(raw: RawCheckpoint) -> dict[str, Any]:
     if not isinstance(name, str) or not timm.is_model(name):
         return told
     given = vit_arguments(raw.config.get("model_args") or {}, raw.source)
-    # Of the rest the weights tell all; by the name alone no file decides what timm loads.
+    # By the name alone no file decides what timm loads.
     with torch.device("meta"):
         known = cast(Any, timm.create_model(name, pretrained=False))
     if not isinstance(known, VisionTransformer):
         raise UserError(f"'{raw.source}' says that it is timm's '{name}', which is no plain ViT")
     block = cast(Any, known.blocks[0])
     told["heads"] = given.get("num_heads", int(block.attn.num_heads))
-    told["options"] = {"name": name, "global_pool": "token", "fc_norm": False}
+    told["options"] = {k: v for k, v in given.items() if k not in _NO_OPTIONS}
+    told["options"] |= {"name": name, "global_pool": "token", "fc_norm": False}
     if given.get("global_pool", known.global_pool) == "avg":
         told["pooling"] = "mean"
     return told

@@ -34,7 +34,16 @@ _MARKS: tuple[dict[str, bool], ...] = (
     {"WD_exclude": True, "LARS_exclude": True},
 )
 _KINDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_LAYERS = {place: layer for layer, place in PROJECTOR.items()}
+# Of each tensor of a projection head, by our name: its layer there, and its dimensions.
+_HEAD = {
+    f"{place}.{kind}": (layer, rank)
+    for layer, place in PROJECTOR.items()
+    for kind, rank in (
+        zip(_KINDS, (1, 1, 1, 1, 0), strict=True)
+        if layer.startswith("bn")
+        else (("weight", 2), ("bias", 1))
+    )
+}
 
 
 @WRITERS.register_module()
@@ -64,8 +73,11 @@ class OfficialWriter(Writer):
             order = [*trunk, *(k for k in extras if k.startswith("online.projector."))]
             content[ONLINE] = _network(trunk, extras, "online.", left_out)
             names = [name.removeprefix("online.") for name in order]
-            content[OPTIMIZER] = _optimizer(converted, names)
-            for name in [k for k in extras if k.startswith("optimizer.")]:
+            states = [k for k in extras if k.startswith("optimizer.")]
+            if set(left_out).isdisjoint(order):  # it numbers the weights of a whole network
+                content[OPTIMIZER] = _optimizer(converted, names)
+            left_out += states if content.get(OPTIMIZER) is None else []
+            for name in states:
                 del extras[name]
         if PROTOTYPES in extras:
             content[PROTOTYPES] = extras.pop(PROTOTYPES)
@@ -107,32 +119,37 @@ def _in_module_order(converted: Converted, architecture: ViTArchitecture) -> Con
 def _network(
     trunk: Mapping[str, Tensor], extras: dict[str, Tensor], prefix: str, left_out: list[str]
 ) -> dict[str, Tensor]:
-    """Name a trunk and its projector, which is taken out of the extras, as the files do."""
+    """Name a trunk and its projector, which is taken out of the extras, as the files do.
+
+    A projector of other layers, which their code could not load, is left out as a whole.
+    """
     found = {f"module.{k.removeprefix('vit.')}": v for k, v in trunk.items()}
-    for name in [k for k in extras if k.startswith(f"{prefix}projector.")]:
-        value = extras.pop(name)
-        place, _, kind = name.removeprefix(f"{prefix}projector.").partition(".")
-        if place.isdigit() and int(place) in _LAYERS:
-            found[f"module.{HEAD}{_LAYERS[int(place)]}.{kind}"] = value
-        else:
-            left_out.append(name)
+    first = f"{prefix}projector."
+    head = {k: extras.pop(k) for k in [k for k in extras if k.startswith(first)]}
+    ranks = {k.removeprefix(first): v.ndim for k, v in head.items()}
+    if ranks != {name: rank for name, (_, rank) in _HEAD.items()}:
+        left_out += head
+        return found
+    for name, value in head.items():
+        own = name.removeprefix(first)
+        found[f"module.{HEAD}{_HEAD[own][0]}.{own.partition('.')[2]}"] = value
     return found
 
 
 def _optimizer(converted: Converted, names: Sequence[str]) -> dict[str, object] | None:
-    """Number Adam's states as the released optimizer does; ``None`` when there are none."""
+    """Number Adam's states as the released optimizer does; ``None`` when none fit its weights."""
     states: dict[str, dict[str, Tensor]] = {}
     for name, value in converted.extras.items():
         found = name.partition("optimizer.")[2]
         if found:
             kind, _, weight = found.partition(".")
             states.setdefault(weight, {})[kind] = value
-    if not states:
-        return None
-    weights = {**converted.trunk, **converted.extras}
     trained = trainable(names)
-    groups = optimizer_groups(trained, {name: weights[name].ndim for name in trained})
+    ranks = {name: converted.extras[f"online.{name}"].ndim for name in trained}
+    groups = optimizer_groups(trained, ranks)
     number = {name: i for i, name in enumerate(name for group in groups for name in group)}
+    if not states or not states.keys() <= number.keys():
+        return None
     told = converted.settings.get("optimizer") or []
     if len(told) != len(groups):
         told = [{}] * len(groups)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -103,17 +104,22 @@ def class_names(schema: Any, column: str) -> tuple[str, ...]:
 
 
 def label_numbers(
-    files: list[str], columns: Iterable[Any], name: str
+    files: list[str],
+    columns: Iterable[Any],
+    name: str,
+    classes: str | Path | Sequence[str] | None,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return the labels of all files, and the names of the classes where labels are words.
+    """Return the labels of all files, and the names of their classes where these are known.
 
     Args:
         files: What the tables are called in messages.
         columns: Of each the column of labels, an Arrow ``ChunkedArray``.
         name: The column's name.
+        classes: As for :func:`~msn_mm.datasets.packed_images.numbered`.
 
     Raises:
-        UserError: A row has no label (null, or -1 as the hub's test splits have).
+        UserError: A row has no label (null, or -1 as the hub's test splits have), or one that
+            ``classes`` does not name.
     """
     values: list[Any] = []
     for file, column in zip(files, columns, strict=True):
@@ -125,7 +131,7 @@ def label_numbers(
                     "or set labels='none'"
                 )
         values += found
-    return numbered([str(value) for value in values])
+    return numbered([str(value) for value in values], classes)
 
 
 def _check_there(file: str, schema: Any, column: str, what: str) -> None:

@@ -36,12 +36,12 @@ class TableImages(PackedImages):
             :func:`~msn_mm.datasets.tables.columns.image_column`.
         labels: ``none``, or the column of labels, whole numbers or words.
         classes: Names of the classes by label, or a text file with one a line; None
-            for those that the tables name.
+            for those that the tables name, or the words, sorted.
         indices: The first so many images, or these.
 
     Raises:
         UserError: pyarrow is not installed; a table cannot be read, or lacks a column, or
-            a label.
+            a label, or has one that ``classes`` does not name.
     """
 
     LABELS = "name the column that holds them: labels='label'"
@@ -78,16 +78,15 @@ class TableImages(PackedImages):
             counts.append(count)
             self.paths.append(found.get(f"{column}.path"))
             columns.append(found.get(label) if label is not None else None)
-        numbers, words = None, tuple[str, ...]()
+        numbers, names = None, named_classes(classes, None)
         if label is not None:
-            numbers, words = label_numbers(files, columns, label)
+            numbers, names = label_numbers(files, columns, label, classes)
         self.ends = np.cumsum(counts)
         if not self.ends[-1]:
             raise UserError(f"no image in {files[0]}{' ...' if files[1:] else ''}: no rows")
-        names = words or (named_classes(classes, numbers) if classes is not None else named)
         given = [data_root] if isinstance(data_root, str | Path) else list(data_root)
         root = ", ".join(str(Path(one).expanduser()) for one in given)
-        super().__init__(root, int(self.ends[-1]), numbers, names, indices)
+        super().__init__(root, int(self.ends[-1]), numbers, names or named, indices)
 
     @abstractmethod
     def _schema(self, number: int) -> Any:

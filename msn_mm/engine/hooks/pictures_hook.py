@@ -124,12 +124,13 @@ class PicturesHook(Hook):
         self._drawn_at = runner.iter
         indices = self._indices(runner, self.attention)
         views = torch.stack([self._images[i] for i in indices])
+        patch_size = encoder.trunk.patch_size
         columns = []
         for ratio in _MASK_RATIOS:
             maps = attention_maps(encoder, views, ratio, Mask(ratio).keys(indices))
             columns.append(
                 [
-                    attention_picture(view, heads.mean(0), _MAP_SIDE)
+                    attention_picture(view, heads.mean(0), _MAP_SIDE, patch_size)
                     for view, heads in zip(views, maps, strict=True)
                 ]
             )

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from msn_mm.convert.plain import is_vit_value
 from msn_mm.errors import UserError
-from msn_mm.models.backbones.timm_vit import build_vit, key_drop_paths
+from msn_mm.models.backbones.timm_vit import build_vit, check_vit_settings, key_drop_paths
 from msn_mm.models.ops.cls_block import cls_after, let_answer_for_cls_
 from msn_mm.models.ops.compiled_blocks import compile_blocks_
 from msn_mm.models.ops.masking import gather_tokens, num_kept, random_keep
@@ -70,9 +69,7 @@ class MaskedViT(nn.Module):
         super().__init__()
         told: dict[str, Any] = dict(img_size=img_size, patch_size=patch_size, in_chans=in_chans)
         told |= dict(name=name, norm_eps=norm_eps, drop_path_rate=drop_path_rate, **vit_args)
-        for key, value in told.items():
-            if not (is_vit_value(key, value) or callable(value)):
-                raise UserError(f"the backbone's {key} is {value!r:.60}, which a ViT cannot have")
+        check_vit_settings(told)
         if resampling not in get_args(Resampling):
             known = ", ".join(get_args(Resampling))
             raise UserError(f"the backbone's resampling is '{resampling}'; there are {known}")

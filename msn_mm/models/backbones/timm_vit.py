@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
-from timm.layers import DropPath
+from timm.layers import DropPath, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from msn_mm.convert.plain import is_vit_value, vit_setting_names
 from msn_mm.errors import UserError, did_you_mean
 from msn_mm.models.ops.block_parts import branch_ends
 from msn_mm.models.ops.stochastic_depth import KeyedDropPath
@@ -46,11 +47,37 @@ def build_vit(name: str, vit_args: dict[str, Any]) -> VisionTransformer:
     return vit
 
 
+def check_vit_settings(told: Mapping[str, Any]) -> None:
+    """Refuse what a trunk's checkpoint could not be read with, before anything is built.
+
+    Args:
+        told: Arguments of :class:`~msn_mm.models.MaskedViT` that timm is given too. Classes and
+            functions pass, which only Python gives.
+
+    Raises:
+        UserError: For a setting that is none, or a value that it does not take.
+    """
+    known = vit_setting_names()
+    for key, value in told.items():
+        if callable(value):
+            continue
+        if key not in known:
+            raise UserError(f"the backbone has no setting '{key}'.{did_you_mean(key, known)}")
+        if not is_vit_value(key, value):
+            raise UserError(f"the backbone's {key} is {value!r:.60}, which a ViT cannot have")
+    if told.get("patch_drop_rate"):
+        raise UserError(
+            f"the backbone's patch_drop_rate is {told['patch_drop_rate']} and MaskedViT drops no "
+            "patches by it: leave it out and set mask_ratio, of the model or of forward()"
+        )
+
+
 def _check_can_drop(name: str, vit: nn.Module) -> None:
     needed = {
         "is a ViT": type(vit) is VisionTransformer,
         "has a CLS token": getattr(vit, "cls_token", None) is not None,
-        "has plain patch embeddings": hasattr(getattr(vit, "patch_embed", None), "proj"),
+        # A hybrid's are a whole network's features.
+        "has plain patch embeddings": isinstance(getattr(vit, "patch_embed", None), PatchEmbed),
     }
     missing = [what for what, there in needed.items() if not there]
     if missing:

@@ -88,7 +88,8 @@ class LastBlockClassifier(nn.Module):
 def freeze_before_last_(trunk: nn.Module, blocks: int) -> None:
     """Leave a trunk's last blocks and its final norm to train; what comes before stays as it is.
 
-    The frozen part has no stochastic depth, and nothing of it is kept for a backward pass.
+    The frozen part drops nothing in training, neither branches nor numbers, and nothing of it is
+    kept for a backward pass.
 
     Args:
         trunk: Changed in place.
@@ -107,8 +108,11 @@ def freeze_before_last_(trunk: nn.Module, blocks: int) -> None:
     trunk.requires_grad_(False)
     for module in (*vit.blocks[depth - blocks :], vit.norm):
         module.requires_grad_(True)
-    for block in vit.blocks[: depth - blocks]:
-        without_stochastic_depth_(block)
+    for part in (vit.pos_drop, *vit.blocks[: depth - blocks]):
+        without_stochastic_depth_(part)
+        for module in part.modules():
+            if isinstance(module, nn.Dropout):  # of attention too, whose rate alone is read
+                module.p = 0.0
 
 
 def trunk_with_blocks(trunk: nn.Module) -> MaskedViT:

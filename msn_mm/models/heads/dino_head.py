@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from msn_mm.models.ops.precision import exact
 from msn_mm.models.ops.sync_batch_norm import SyncBatchNorm
 from msn_mm.registry import MODELS
 
@@ -33,8 +34,13 @@ class WeightNormLinear(nn.Linear):
         self.register_parameter("length", lengths)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, P)`` -> ``(B, K)``."""
-        return F.linear(x, self.rows())
+        """``(B, P)`` -> ``(B, K)``, in float32 (float64 for float64 inputs) also under autocast.
+
+        The logits are divided by temperatures as low as 0.04: in bfloat16 their rounding
+        alone would move the targets by a hundredth, and this weight's gradients by several.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(exact(x), self.rows())
 
     def rows(self) -> Tensor:
         """Return the rows ``(K, P)``, with their lengths."""
@@ -98,10 +104,10 @@ class DINOHead(nn.Module):
         self.last_layer = WeightNormLinear(bottleneck_dim, output_dim, norm_last_layer)
 
     def embed(self, representations: Tensor) -> Tensor:
-        """``(..., D)`` -> ``(..., P)`` of length 1, the last layer's input."""
+        """``(..., D)`` -> ``(..., P)`` of length 1, the last layer's input, in its precision."""
         # Batch norm takes rows.
         rows = self.projector(representations.flatten(0, -2))
-        return F.normalize(rows, dim=-1).unflatten(0, representations.shape[:-1])
+        return F.normalize(exact(rows), dim=-1).unflatten(0, representations.shape[:-1])
 
     def forward(self, representations: Tensor) -> Tensor:
         """``(..., D)`` representations -> ``(..., K)`` logits."""

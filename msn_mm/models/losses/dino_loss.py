@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from msn_mm.models.losses.centre import Centre
 from msn_mm.models.ops.distributed import all_reduce_sum, world_size
+from msn_mm.models.ops.precision import exact
 from msn_mm.registry import MODELS
 
 
@@ -27,11 +28,6 @@ class DINOTerms(NamedTuple):
     """``(K,)`` log of the mean prediction over views, images and ranks, without gradient."""
     targets: Tensor
     """``(T * B, K)`` targets of this rank, without gradient; each row sums to 1."""
-
-
-def exact(x: Tensor) -> Tensor:
-    """Return float32, or float64 as it is."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 @torch.no_grad()

@@ -18,8 +18,8 @@ from msn_mm.models.losses.dino_loss import (
     DINOTerms,
     centred_targets,
     check_temperatures,
-    exact,
 )
+from msn_mm.models.ops.precision import exact
 from msn_mm.registry import MODELS
 
 

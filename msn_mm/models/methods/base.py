@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from msn_mm.models.ops.micro_batch import MicroBatch, Rows, in_pieces
 from msn_mm.models.readout import represent, trunk_of
@@ -97,6 +97,17 @@ class PretrainingMethod(BaseModel):
         self.micro_batch = micro_batch
         self.diagnostics: dict[str, Tensor] = {}
         self.magnitudes: dict[str, Tensor] = {}
+
+    def init_weights(self) -> None:
+        """Initialise as the parts' ``init_cfg`` says, each moving average as its source.
+
+        MMEngine initialises every part by itself, a moving average as another draw.
+        """
+        super().init_weights()
+        pairs: Callable[[], list[tuple[nn.Module, nn.Module]]] = getattr(self, "ema_pairs", list)
+        for source, target in pairs():
+            # A target need not have all that its source has.
+            target.load_state_dict(source.state_dict(), strict=False)
 
     def forward(
         self, inputs: Any, data_samples: dict[str, Any] | None = None, mode: str = "tensor"

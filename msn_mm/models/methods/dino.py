@@ -14,11 +14,11 @@ from torch import Tensor
 from msn_mm.errors import UserError
 from msn_mm.models.losses.centre import Centre
 from msn_mm.models.losses.contract import check_loss
-from msn_mm.models.losses.dino_loss import exact
 from msn_mm.models.methods.base import CollapseKnobs, Views, ViewUse
 from msn_mm.models.methods.self_distillation import SelfDistillation
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.micro_batch import MicroBatch
+from msn_mm.models.ops.precision import exact
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.models.ops.stochastic_depth import without_stochastic_depth_
 from msn_mm.registry import MODELS

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from msn_mm.errors import UserError
-from msn_mm.models.losses.dino_loss import exact
 from msn_mm.models.methods.base import Views, ViewUse
 from msn_mm.models.methods.dino import DINO, by_view
 from msn_mm.models.ops.block_masking import block_masks
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.micro_batch import MicroBatch
+from msn_mm.models.ops.precision import exact
 from msn_mm.models.ops.statistics import batch_statistics
 from msn_mm.registry import MODELS
 

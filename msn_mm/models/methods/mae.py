@@ -44,8 +44,9 @@ class MAE(PretrainingMethod):
             :class:`~msn_mm.models.methods.base.PretrainingMethod`.
 
     Raises:
-        UserError: If the backbone cannot drop patches, a width does not suit
-            fixed positions, or the mask leaves nothing to rebuild.
+        UserError: If the backbone cannot drop patches or has them in no square grid of
+            squares, a width does not suit fixed positions, or the mask leaves nothing
+            to rebuild.
     """
 
     couples_images = False
@@ -69,6 +70,13 @@ class MAE(PretrainingMethod):
             )
         check_micro_batch(micro_batch, self.backbone)
         patch, (rows, columns) = self.backbone.patch_size[0], self.backbone.grid
+        if self.backbone.patch_size != (patch, patch) or rows != columns:
+            height, width = self.backbone.patch_size
+            raise UserError(
+                f"MAE's decoder rebuilds square images of square patches, and the backbone has "
+                f"{rows} x {columns} patches of {height} x {width} pixels; give img_size and "
+                "patch_size as one number each"
+            )
         if not 0.0 <= mask_ratio < 1.0 or num_kept(rows * columns, mask_ratio) == rows * columns:
             raise UserError(
                 f"model.mask_ratio is {mask_ratio}; of {rows * columns} patches it must drop some "

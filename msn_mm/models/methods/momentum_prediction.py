@@ -19,6 +19,7 @@ from msn_mm.models.methods.base import PretrainingMethod, Views, ViewUse
 from msn_mm.models.methods.two_views import View, two_views
 from msn_mm.models.ops.finite import magnitude
 from msn_mm.models.ops.micro_batch import MicroBatch, check_micro_batch
+from msn_mm.models.ops.precision import exact
 from msn_mm.models.ops.stochastic_depth import without_stochastic_depth_
 from msn_mm.models.readout import encode_whole
 from msn_mm.registry import MODELS, SCOPE
@@ -97,8 +98,8 @@ class MomentumPrediction(PretrainingMethod):
         predictions = [project(self.head.predictor, projection) for _, projection in encoded]
         with torch.autocast(predictions[0].device.type, enabled=False):
             losses = self.compare(
-                [_precise(prediction) for prediction in predictions],
-                [_precise(target) for target in reversed(targets)],
+                [exact(prediction) for prediction in predictions],
+                [exact(target) for target in reversed(targets)],
             )
         representations = [z for z, _ in encoded]
         self.diagnostics = {"representations": representations[0].detach()}
@@ -115,7 +116,3 @@ class MomentumPrediction(PretrainingMethod):
         """One view -> representations ``(B, D)`` and projections ``(B, P)``."""
         z = self.in_pieces(partial(encode_whole, backbone), view["images"], view["key"])
         return z, project(neck, z)
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

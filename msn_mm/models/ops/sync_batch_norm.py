@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from msn_mm.models.ops.distributed import all_reduce_sum, world_size
+from msn_mm.models.ops.precision import exact
 from msn_mm.registry import MODELS
 
 
@@ -69,7 +70,7 @@ class _JointNorm(torch.autograd.Function):
     def forward(
         ctx: Any, given: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x, channels = _precise(given), given.shape[1]
+        x, channels = exact(given), given.shape[1]
         sums = x.new_empty(channels + 1)
         sums[:channels], sums[channels] = _over_places(x), float(x.numel() // channels)
         sums = all_reduce_sum(sums)
@@ -90,7 +91,7 @@ class _JointNorm(torch.autograd.Function):
         # With n = (x - mean) * scale: dL/dx = scale * (g - mean(g) - n * mean(g * n))
         # for g = dL/dn, the means over all ranks.
         given, weight, mean, scale, count = ctx.saved_tensors
-        x, grad = _precise(given), _precise(grad)
+        x, grad = exact(given), exact(grad)
         normal = (x - _across(mean, x)).mul_(_across(scale, x))
         own = torch.stack([_over_places(grad), _over_places(grad * normal)])
         of_bias, of_weight = own.unbind()
@@ -106,10 +107,6 @@ class _JointNorm(torch.autograd.Function):
             of_bias if ctx.needs_input_grad[2] else None,
             None,
         )
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _over_places(x: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Shapes: n images, H heads, N = R x K patches.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -58,7 +60,7 @@ def section(run: Run) -> Section:
         shown = [_img(original, f"image {name}")]
         for ratio in RATIOS:
             mean = maps[ratio][row].mean(0)
-            drawn = attention_picture(views[row], mean, _SIDE)
+            drawn = attention_picture(views[row], mean, _SIDE, _patch_size(run))
             words = "the whole image" if not ratio else f"{ratio:.0%} of the patches hidden"
             shown.append(
                 _img(encoded(Image.fromarray(drawn)), f"attention of CLS on {name}, {words}")
@@ -95,8 +97,9 @@ def _heads(
     run: Run, view: torch.Tensor, name: str, maps: dict[float, NDArray[np.float32]]
 ) -> Markup:
     """One picture an image: a row a mask ratio, a column a head."""
+    size = _patch_size(run)
     rows = [
-        np.concatenate([attention_picture(view, head, _HEAD_SIDE) for head in heads], axis=1)
+        np.concatenate([attention_picture(view, head, _HEAD_SIDE, size) for head in heads], axis=1)
         for heads in maps.values()
     ]
     sheet = Image.fromarray(np.concatenate(rows))
@@ -107,6 +110,12 @@ def _heads(
         '</figcaption><img src="{}" alt="{}" width="{}" height="{}" style="width: {w}px">'
         "</figure>\n"
     ).format(name, ratios, Markup(encoded(sheet)), alt, sheet.width, sheet.height, w=sheet.width)
+
+
+def _patch_size(run: Run) -> tuple[int, int]:
+    trunk: Any = run.encoder.trunk  # a MaskedViT, or there were no maps
+    height, width = trunk.patch_size
+    return height, width
 
 
 def _img(source: str, alt: str) -> Markup:
