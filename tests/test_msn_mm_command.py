@@ -431,3 +431,19 @@ def test_a_labelled_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{broken.name}.*mend or remove it"):
         run("fit", *words)
     assert not (tmp_path / "c.pth").exists()
+
+
+def test_a_class_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    shutil.copytree("labelled", tmp_path / "labelled")
+    raw = os.fsdecode(os.fsencode(tmp_path / "labelled") + b"/digit \xe9")
+    try:
+        (tmp_path / "labelled" / "digit 9").rename(raw)
+    except OSError:
+        pytest.skip("a file system of names in UTF-8")
+    words = ("--checkpoint", "run", "--lambd", "1", "--out", tmp_path / "c.pth")
+    run("fit", tmp_path / "labelled", *words)
+    run("predict", tmp_path / "c.pth", tmp_path / "labelled", "--out", tmp_path / "p.csv")
+    rows = table(tmp_path / "p.csv")
+    assert "digit \\xe9" in {row["label"] for row in rows}
+    own = next(row for row in rows if row["path"].startswith("digit \\xe9/"))
+    assert own["nearest_label"] == "digit \\xe9" and own["nearest"] == own["path"]
