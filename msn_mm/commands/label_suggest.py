@@ -71,7 +71,13 @@ def run(args: Any) -> int:
     from msn_mm.evaluation.feature_cache import FeatureCache
     from msn_mm.few_labels.report import suggestion_report
     from msn_mm.few_labels.suggesting import suggest
-    from msn_mm.few_labels.suggestion_files import COLUMNS, check_no_labels_lost, table, write_csv
+    from msn_mm.few_labels.suggestion_files import (
+        check_no_labels_lost,
+        columns,
+        read_kept,
+        table,
+        write_csv,
+    )
     from msn_mm.utils.results import output_directory, write_results
     from msn_mm.visualization.label_page import write_label_page
 
@@ -82,6 +88,7 @@ def run(args: Any) -> int:
     labelled = (
         [] if args.labels is None else read_labelled(args.labels, args.images, notes, "IMAGES_DIR")
     )
+    kept = read_kept(args.labels, out / FILE)
     source = read_encoder_of(args, checkpoint)
     for note in [*notes, *source.notes]:
         print(f"note: {note}")
@@ -98,9 +105,9 @@ def run(args: Any) -> int:
         cache=None if args.cache is None else FeatureCache(args.cache),
         progress=True,
     )
-    write_csv(out / FILE, found)
-    rows, count = table(found), len(found.names)
-    write_label_page(out / PAGE, found.folder, source.view, COLUMNS, rows, count, file=FILE)
+    names, rows, count = columns(kept), table(found, kept), len(found.names)
+    write_csv(out / FILE, names, rows)
+    write_label_page(out / PAGE, found.folder, source.view, names, rows, count, file=FILE)
     settings = {
         "images": args.images,
         "labels": args.labels,
