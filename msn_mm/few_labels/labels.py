@@ -171,7 +171,7 @@ def read_rows(path: Path) -> Iterator[LabelRow]:
     """Yield each row of a CSV of labels.
 
     Raises:
-        UserError: It cannot be read, or lacks a column.
+        UserError: It cannot be read, or lacks a column or has it twice.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -182,6 +182,12 @@ def read_rows(path: Path) -> Iterator[LabelRow]:
                 raise UserError(
                     f"{path} must begin with the line '{PATH},{LABEL}'; it begins with '{shown}'"
                 )
+            for name in (PATH, LABEL):
+                if columns.count(name) > 1:
+                    raise UserError(
+                        f"{path} has {columns.count(name)} columns '{name}'; keep one, or rename "
+                        "the others"
+                    )
             own = [columns.index(PATH), columns.index(LABEL)]
             for row in reader:
                 if not row:  # an empty line
