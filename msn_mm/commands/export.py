@@ -34,7 +34,7 @@ def run(args: Any) -> int:
     from msn_mm.few_labels.onnx_file import OUTPUTS, write_onnx
     from msn_mm.few_labels.predictor import load_predictor
 
-    destination = Path(out).expanduser()
+    destination = Path(out)
     notes = write_onnx(load_predictor(path, device="cpu"), destination)
     print(f"written: {destination}")
     for note in notes:

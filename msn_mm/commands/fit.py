@@ -87,7 +87,7 @@ def run(args: Any) -> int:
     )
     about = settings(fitted, args.labels, source, args.lambd, args.seed, args.amp)
     metrics = fitted.metrics()
-    out = Path(args.out).expanduser()
+    out = Path(args.out)
     save_content(dataclasses.replace(fitted.content, about={**about, "metrics": metrics}), out)
     results = out.with_suffix(".json")
     seconds = time.perf_counter() - started

@@ -76,7 +76,7 @@ def run(args: Any) -> int:
     from msn_mm.auto_pretraining.labelled import root_of
     from msn_mm.auto_pretraining.record import read_record
 
-    out = Path(args.out).expanduser()
+    out = Path(args.out)
     record = None if args.dry_run else read_record(out)
     root = None if args.labels is None else root_of(args.labels, args.images)
     data = Data(args.images, 0, args.labels, root, args.seed)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from msn_mm.errors import UserError
+from msn_mm.utils.paths import user_path
 
 # A thread of a CPU training waits for its fellows several hundred times a step.
 # GNU OpenMP lets it spin for long by default, which on a machine with anything
@@ -29,15 +30,26 @@ USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
 
+# Options that name a place.
+_PLACES = ("out", "work_dir", "resume", "load_from", "cache")
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """An argument parser that reports a mistake as :class:`UserError` instead of exiting."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse; an empty name of a place is no name, and not the default."""
+        """Parse; an empty name of a place is no name, and not the default.
+
+        A shell leaves the ``~`` of ``--out=~/x`` as it is. It is expanded here, so
+        that the place that is checked is the one that is written.
+        """
         parsed = super().parse_args(*args, **kwargs)
-        for option in ("out", "work_dir", "resume", "load_from"):
-            if getattr(parsed, option, None) == "":
-                raise UserError(f"--{option.replace('_', '-')} got an empty name; give a path")
+        for option in _PLACES:
+            name, value = f"--{option.replace('_', '-')}", getattr(parsed, option, None)
+            if value == "":
+                raise UserError(f"{name} got an empty name; give a path")
+            if isinstance(value, str) and value.startswith("~"):
+                setattr(parsed, option, str(user_path(value, name)))
         return parsed
 
     def error(self, message: str) -> NoReturn:

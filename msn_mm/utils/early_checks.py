@@ -97,8 +97,7 @@ def check_output(path: str, option: str = "--out") -> None:
     Raises:
         UserError: Naming the mend.
     """
-    user_path(path, option)
-    place = Path(path)
+    place = user_path(path, option)
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
