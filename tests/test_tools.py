@@ -91,7 +91,7 @@ def test_what_is_checked_is_what_is_written(
     main = runpy.run_path(str(ROOT / "tools" / "show_views.py"))["main"]
     words = ["configs/msn_digits.py", "image.png", "--epochs", "1", "--out=~/x"]
     (tmp_path / "home").write_text("a file")
-    with pytest.raises(UserError, match="cannot write to --out .*home is a file"):
+    with pytest.raises(UserError, match=r"cannot write to --out .*home is a file"):
         main(words)
     (tmp_path / "home").unlink()
     assert main(words) == 0

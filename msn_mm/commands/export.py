@@ -29,7 +29,7 @@ def run(args: Any) -> int:
     check_checkpoint_file(path)
     suffix = SUFFIXES[args.to]
     out = str(path.with_suffix(suffix)) if args.out is None else args.out
-    check_output_file(out, (suffix,))
+    check_output_file(out, (suffix,), inputs={"FILE": args.classifier})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.few_labels.onnx_file import OUTPUTS, write_onnx
     from msn_mm.few_labels.predictor import load_predictor

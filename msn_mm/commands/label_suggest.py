@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from msn_mm.few_labels.labels import check_labels, read_labelled
-from msn_mm.utils.early_checks import check_folder, check_output
+from msn_mm.utils.early_checks import check_folder, check_no_input, check_output
 from msn_mm.utils.encoder_options import (
     add_encoder,
     add_encoder_details,
@@ -20,7 +21,7 @@ from msn_mm.utils.protocol_options import add_batches, add_cache, add_seed, posi
 HELP = "choose the images of a folder that are worth labelling first"
 # The methods' own module is heavy to ask; a test compares.
 METHODS = ("typical", "kmeans++")
-FILE, PAGE = "suggestions.csv", "suggestions.html"
+FILE, PAGE, RESULTS = "suggestions.csv", "suggestions.html", "results.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +68,10 @@ def run(args: Any) -> int:
         check_labels(args.labels)
     checkpoint = check_encoder(args)
     check_output(args.out)
+    inputs = {"--checkpoint": checkpoint, "--config": args.config}
+    # labels in FILE are a case of their own: what they say is kept
+    check_no_input([Path(args.out, name) for name in (FILE, PAGE, RESULTS)], inputs)
+    check_no_input([Path(args.out, name) for name in (PAGE, RESULTS)], {"--labels": args.labels})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_cache import FeatureCache
     from msn_mm.few_labels.report import suggestion_report
@@ -120,7 +125,7 @@ def run(args: Any) -> int:
     }
     seconds = time.perf_counter() - started
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "msn-mm label-suggest",
         args.config,
         source.name,

@@ -40,7 +40,7 @@ def run(args: Any) -> int:
     """Predict, write, and tell."""
     check_checkpoint_file(user_path(args.classifier, "FILE"))
     check_folder("IMAGES_DIR", args.images)
-    check_output_file(args.out, SUFFIXES)
+    check_output_file(args.out, SUFFIXES, inputs={"FILE": args.classifier})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_files import check_formats
 
