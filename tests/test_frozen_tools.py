@@ -18,6 +18,7 @@ from PIL import Image
 
 import msn_mm
 from msn_mm.datasets import Digits, EvaluationImages
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation import low_shot_accuracy
 from msn_mm.registry import MODELS
@@ -355,6 +356,26 @@ def test_notebook_calls_agree_with_the_tools(folder: Path) -> None:
     parts = msn_mm.extract_features("tiny.py", "one.pth", "all", workers=0, blocks=2)
     assert parts.features.shape == (SUPPORT + 150, 48)
     assert parts.labels.tolist()[:3] == [0, 1, 2]
+
+
+def test_options_change_a_copy_of_a_loaded_config(folder: Path) -> None:
+    cfg = load_config("tiny.py")
+    before = cfg.pretty_text
+    options = {"test_dataloader.dataset.query.indices": 60}
+    few = msn_mm.extract_features(cfg, "one.pth", workers=0, cfg_options=options)
+    by_path = msn_mm.extract_features("tiny.py", "one.pth", workers=0, cfg_options=options)
+    assert len(few.paths) == 60 and few.paths == by_path.paths
+    one, other = (
+        msn_mm.evaluate_lowshot(config, "one.pth", (1,), 1, workers=0, cfg_options=options)
+        for config in (cfg, "tiny.py")
+    )
+    assert without_seconds(one) == without_seconds(other)
+    whole = msn_mm.evaluate_lowshot(cfg, "one.pth", (1,), 1, workers=0)
+    assert one["1"]["top1"] != whole["1"]["top1"]
+    with pytest.raises(UserError, match="quary"):
+        options = {"test_dataloader.dataset.quary.indices": 7}
+        msn_mm.extract_features(cfg, "one.pth", workers=0, cfg_options=options)
+    assert cfg.pretty_text == before
 
 
 def test_the_package_itself_is_light() -> None:

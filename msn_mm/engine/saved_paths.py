@@ -13,7 +13,7 @@ _PATHS = ("best_ckpt", "last_ckpt")
 _NUMBERS = ("keep_ckpt_ids", "rolling_ckpt_ids")
 
 
-def drop_foreign_paths(message_hub: Any, out_dir: str) -> None:
+def drop_foreign_paths(message_hub: Any, out_dir: str, source: str) -> None:
     """Forget, in place, what lies elsewhere than the checkpoints that this run writes.
 
     MMEngine removes the file, or the folder, that ``best_ckpt`` names as soon as
@@ -22,7 +22,9 @@ def drop_foreign_paths(message_hub: Any, out_dir: str) -> None:
     Args:
         message_hub: A checkpoint's ``message_hub``.
         out_dir: The directory of checkpoints. A path stays that is a file right
-            in it, and so does a list of numbers.
+            in it, and so does a list of numbers where the checkpoint lies there.
+        source: The checkpoint. From elsewhere, its numbers are of other files than
+            those that have these numbers here.
     """
     told = message_hub.get("runtime_info") if isinstance(message_hub, Mapping) else None
     if not isinstance(told, dict):
@@ -32,7 +34,8 @@ def drop_foreign_paths(message_hub: Any, out_dir: str) -> None:
         if not isinstance(name, str) or (is_path and not _lies_in(told[name], out_dir)):
             del told[name]
         elif name in _NUMBERS:
-            numbers = told[name] if isinstance(told[name], list | tuple) else []
+            are_own = _lies_in(source, out_dir) and isinstance(told[name], list | tuple)
+            numbers = told[name] if are_own else []
             told[name] = [n for n in numbers if type(n) is int and n >= 0]
 
 

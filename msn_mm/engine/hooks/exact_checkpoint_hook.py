@@ -81,7 +81,8 @@ class ExactCheckpointHook(BestCheckpointHook):
         super().after_load_checkpoint(runner, checkpoint)
         if "message_hub" in checkpoint:
             checkpoint["message_hub"] = from_plain(checkpoint["message_hub"])
-            drop_foreign_paths(checkpoint["message_hub"], directory_of(self, runner))
+            source = str(runner._load_from)
+            drop_foreign_paths(checkpoint["message_hub"], directory_of(self, runner), source)
         if runner._resume and isinstance(runner.train_loop, ExactEpochLoop):
             self._go_on(runner, runner.train_loop, checkpoint)
 
