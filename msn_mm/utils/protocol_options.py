@@ -17,6 +17,8 @@ NO_CHECKPOINT = "none"
 _NO_CHECKPOINT = f"give a file, or '{NO_CHECKPOINT}' for the weights that the config builds"
 CROSS_VALIDATION: Final = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
+# cyanure's is the narrowest of all generators' seeds, an int32.
+_LARGEST_SEED = 2**31 - 1
 
 
 def default_workers() -> int:
@@ -115,10 +117,10 @@ def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: 
 
 
 def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
-    """Add ``--seed``, a whole number."""
+    """Add ``--seed``; see :func:`random_seed`."""
     parser.add_argument(
         "--seed",
-        type=not_negative,
+        type=random_seed,
         default=0,
         metavar="N",
         help=f"seed of {what} (default: %(default)s)",
@@ -221,6 +223,16 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """Read a whole number of at least 0."""
     return _whole(text, 0)
+
+
+def random_seed(text: str) -> int:
+    """Read a seed: a whole number from 0 to 2^31 - 1, which all random generators take."""
+    value = not_negative(text)
+    if value > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a whole number from 0 to {_LARGEST_SEED}"
+        )
+    return value
 
 
 def mask_ratio(text: str) -> float:
