@@ -147,6 +147,16 @@ def test_a_bug_keeps_its_traceback() -> None:
         run_tool(main, [])
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "ü"), ("ascii", "\\xfc")])
+def test_names_that_standard_output_cannot_encode_are_escaped(
+    tmp_path: Path, encoding: str, shown: str
+) -> None:
+    code = "from msn_mm.utils.cli import run_tool; run_tool(lambda argv: print('ü caf\\udce9'))"
+    strict = {"PYTHONIOENCODING": f"{encoding}:strict"}
+    ended = run([sys.executable, "-c", code], tmp_path, strict)
+    assert (ended.returncode, ended.stdout) == (0, f"{shown} caf\\udce9\n"), ended.stderr
+
+
 def test_train_writes_results_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
+import io
 import logging
 import multiprocessing
 import os
@@ -62,12 +63,14 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     Statuses: what ``main`` returns (``None`` counts as 0); 2 after a
     :class:`UserError`, told in one line on standard error without a traceback;
     130 after an interrupt. Every other exception is a bug and keeps its
-    traceback. In a distributed run one process tells the error, not all.
+    traceback. In a distributed run one process tells the error, not all. What
+    standard output cannot encode is printed as escapes.
 
     Args:
         main: takes the arguments (``None``: those of the process).
         argv: arguments to hand to ``main``.
     """
+    _let_names_be_printed()
     try:
         status = main(argv)
     except UserError as error:
@@ -90,6 +93,13 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
         gc.collect()
         group.destroy_process_group()
     sys.exit(status or 0)
+
+
+def _let_names_be_printed() -> None:
+    """Print what a terminal's encoding lacks, or a file name that is not UTF-8, as escapes."""
+    # standard error does so by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _distributed() -> Any:
