@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.cpu_cores import cpu_cores
 from msn_mm.utils.early_checks import check_config, check_output
 from msn_mm.utils.paths import user_path
 
@@ -22,9 +23,9 @@ _LARGEST_SEED = 2**31 - 1
 
 
 def default_workers() -> int:
-    """Data workers of a process: one a core of its share, 8 at most."""
+    """Data workers of a process: one a core of its share of :func:`cpu_cores`, 8 at most."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, (os.cpu_count() or 1) // processes))
+    return max(1, min(8, cpu_cores() // processes))
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
