@@ -188,7 +188,7 @@ def read_rows(path: Path) -> Iterator[LabelRow]:
                         f"{path} has {columns.count(name)} columns '{name}'; keep one, or rename "
                         "the others"
                     )
-            own = [columns.index(PATH), columns.index(LABEL)]
+            own = columns.index(PATH), columns.index(LABEL)
             for row in reader:
                 if not row:  # an empty line
                     continue
@@ -196,7 +196,8 @@ def read_rows(path: Path) -> Iterator[LabelRow]:
                 values = row + [""] * (len(columns) - len(row))
                 cells = list(zip(names, values, strict=True))
                 others = tuple(cell for k, cell in enumerate(cells) if k not in own)
-                yield LabelRow(reader.line_num, *(values[k].strip() for k in own), others)
+                name, label = (values[k].strip() for k in own)
+                yield LabelRow(reader.line_num, name, label, others)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8; save it as 'CSV UTF-8'") from error
     except csv.Error as error:
