@@ -18,6 +18,7 @@ from PIL import Image
 
 import msn_mm
 from msn_mm.datasets import Digits, EvaluationImages
+from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation import low_shot_accuracy
 from msn_mm.evaluation.low_shot_protocol import measure
@@ -398,6 +399,54 @@ def test_notebook_calls_agree_with_the_tools(folder: Path) -> None:
     parts = msn_mm.extract_features("tiny.py", "one.pth", "all", workers=0, blocks=2)
     assert parts.features.shape == (SUPPORT + 150, 48)
     assert parts.labels.tolist()[:3] == [0, 1, 2]
+
+
+def test_the_largest_seed_is_taken_by_every_generator() -> None:
+    words = ("--images-per-class", "2", "--splits", "1", "--lambd", "cv", "--seed", "2147483647")
+    assert call("lowshot", "tiny.py", "one.pth", *words)["metrics"]["2"]["lambd_from"]
+    with pytest.raises(
+        UserError, match="--seed: '2147483648' is not a whole number from 0 to 2147"
+    ):
+        call("lowshot", "tiny.py", "one.pth", *words[:-1], "2147483648")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("train configs/msn_digits.py --seed", "finetune tiny.py one.pth --seed"),
+        *("show_views tiny.py --index 0 --seed", "linear tiny.py one.pth --seed"),
+        *("rcdm demo --seed", "rcdm train rcdm_digits.py one.pth --seed"),
+        *("sweep configs/sweeps/zoo_digits.py --seeds 1", "extract tiny.py one.pth --seed"),
+        *("partial tiny.py one.pth --seed", "masking tiny.py one.pth --seed"),
+        *("transfer tiny.py one.pth --seed", "robustness tiny.py one.pth --seed"),
+        *("report . --seed", "lowshot tiny.py one.pth --seed"),
+    ],
+)
+def test_a_seed_that_is_too_large_is_refused_everywhere(words: str) -> None:
+    tool, *rest = words.split()
+    main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
+    with pytest.raises(UserError, match=r"--seeds?: '4294967296' is not a whole number from 0 to"):
+        main([*rest, "4294967296", "--no-such-option"])  # nothing starts, whatever is taken
+
+
+def test_options_change_a_copy_of_a_loaded_config(folder: Path) -> None:
+    cfg = load_config("tiny.py")
+    before = cfg.pretty_text
+    options = {"test_dataloader.dataset.query.indices": 60}
+    few = msn_mm.extract_features(cfg, "one.pth", workers=0, cfg_options=options)
+    by_path = msn_mm.extract_features("tiny.py", "one.pth", workers=0, cfg_options=options)
+    assert len(few.paths) == 60 and few.paths == by_path.paths
+    one, other = (
+        msn_mm.evaluate_lowshot(config, "one.pth", (1,), 1, workers=0, cfg_options=options)
+        for config in (cfg, "tiny.py")
+    )
+    assert without_seconds(one) == without_seconds(other)
+    whole = msn_mm.evaluate_lowshot(cfg, "one.pth", (1,), 1, workers=0)
+    assert one["1"]["top1"] != whole["1"]["top1"]
+    with pytest.raises(UserError, match="quary"):
+        options = {"test_dataloader.dataset.quary.indices": 7}
+        msn_mm.extract_features(cfg, "one.pth", workers=0, cfg_options=options)
+    assert cfg.pretty_text == before
 
 
 def test_the_package_itself_is_light() -> None:

@@ -133,6 +133,56 @@ def test_fit_takes_the_file_and_labels_cover_their_images(
     assert read_labels("some/suggestions.csv", "images").names == list(kept)
 
 
+def test_nothing_of_a_csv_that_is_replaced_is_lost() -> None:
+    first = suggest("own", "--number", "6")
+    file = Path("own/suggestions.csv")
+    a, b, c = (row["path"] for row in first[:3])
+    copy = "copy of 000.png"
+    rows = [
+        ("note", "path", "label", "reason", "rank", "note"),
+        ("sharp", a, "one", "x", "1", "mine"),
+        ("", "000.png", "two", "x", "", ""),
+        ("the same", copy, "two", "x", "", "again"),
+        ("later", b, "", "x", "2", ""),  # suggested again
+        ("elsewhere", "gone.png", "", "x", "3", "kept"),
+        ("", c, "", "x", "4", ""),
+        ("long", "001.png", "one", "x", "", "", "too", "far"),
+    ]
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        csv.writer(opened).writerows(rows)
+    Path("other.csv").write_text("path,label\n002.png,one\n")
+    with pytest.raises(UserError, match=r"holds 4 labels that would be lost; give --labels"):
+        suggest("own")
+    with pytest.raises(UserError, match=r"holds 4 labels that would be lost; give --labels"):
+        suggest("own", "--labels", "other.csv")
+    suggest("own", "--number", "500", "--labels", "own/suggestions.csv")
+    names, *told = csv.reader(io.StringIO(file.read_bytes().decode("utf-8-sig"), newline=""))
+    assert names == ["path", "label", "rank", "reason", "note", "note", "", ""]
+    by_path = {row[0]: row for row in told}
+    assert len(by_path) == len(told)
+    assert by_path[a] == [a, "one", "", "labelled before", "sharp", "mine", "", ""]
+    assert by_path["000.png"][1] == by_path[copy][1] == "two"
+    assert by_path[copy][4:] == ["the same", "again", "", ""]
+    assert by_path["001.png"][4:] == ["long", "", "too", "far"]
+    assert by_path[b][1] == "" and by_path[b][2] and by_path[b][4:] == ["later", "", "", ""]
+    assert by_path["gone.png"] == ["gone.png", "", "", "no label yet", "elsewhere", "kept", "", ""]
+    assert by_path[c][4:] == [""] * 4
+    # the page's download is the same table
+    page = Path("own/suggestions.html").read_text()
+    assert "elsewhere" in page and read_labels(file, "images").classes == ("one", "two")
+    # into another CSV go the rows with labels, and what is noted of a suggested image
+    more = suggest("own more", "--number", "500", "--labels", "own/suggestions.csv")
+    assert "gone.png" not in {row["path"] for row in more}
+    assert {row["path"] for row in more if row["label"]} == {a, "000.png", copy, "001.png"}
+
+
+def test_notes_without_a_label_are_not_written_over() -> None:
+    Path("noted").mkdir()
+    Path("noted/suggestions.csv").write_text("path,label,note\n001.png,,blurred\n002.png,,\n")
+    with pytest.raises(UserError, match=r"holds notes in 1 rows that would be lost"):
+        suggest("noted", "--number", "2")
+
+
 def test_labels_of_a_folder_elsewhere_count_too() -> None:
     whole = {row["path"] for row in suggest("whole", "--number", "500")}
     Path("sorted/zero").mkdir(parents=True)

@@ -351,10 +351,26 @@ CASES = {
     "fit labels.csv --checkpoint run --out tiny.py/x.pth": "cannot write to --out .* is a file",
     "fit labels.csv --checkpoint run --cfg-options a=1": "give --config too",
     "fit labels.csv --checkpoint run --config tiny.py --arch heads=3": "leave --config",
+    "fit labels.csv --checkpoint run/epoch_1.pth --out run/epoch_1.pth": (
+        r"--out: 'run/epoch_1\.pth' is an input \(--checkpoint\) and would be written over; name an"
+    ),
+    "fit labels.csv --checkpoint run --out run/epoch_2.pth": r"'run/epoch_2\.pth' is an input",
+    "fit in/labels.pth --checkpoint run --out in/labels.pth": r"is an input \(LABELS\)",
+    "fit in/labels.json --checkpoint run --out in/labels.pth": r"'in/labels.json' is an input",
+    "fit labels.csv --checkpoint in/hf --out in/hf/config.pth": r"'in/hf/config.json' is an input",
+    "predict in/c.csv asked --out in/link.csv": r"'in/c\.csv' is an input \(FILE\)",
+    "export in/c.onnx --to onnx": r"'in/c\.onnx' is an input \(FILE\)",
+    "label-suggest asked --checkpoint run --labels in/out/results.json --out in/out": (
+        r"results\.json' is an input \(--labels\)"
+    ),
     "predict gone.pth asked": r"no such checkpoint: 'gone\.pth'",
     "predict classifier.pth gone": "IMAGES_DIR: data folder gone does not exist",
     "predict classifier.pth asked --out x.txt": r"must be .* ends in \.csv or \.parquet",
     "predict classifier.pth asked --unknown-rate 1": "--unknown-rate",
+    "fit labels.csv --checkpoint run --seed 4294967296": "not a whole number from 0 to 2147483647",
+    "label-suggest asked --checkpoint run --seed 2147483648": "--seed: '2147483648' is not a whole",
+    "image-stats asked --seed 2147483648": "--seed: '2147483648' is not a whole",
+    "pretrain asked --seed 2147483648": "--seed: '2147483648' is not a whole",
     "label-suggest gone --checkpoint run": "IMAGES_DIR: data folder gone does not exist",
     "label-suggest asked --checkpoint gone.pth": r"no such checkpoint: 'gone\.pth'",
     "label-suggest asked --checkpoint run --number 0": "--number",
@@ -382,7 +398,23 @@ CASES = {
 }
 
 
-def test_mistakes_and_help_come_before_anything_heavy_is_loaded(place: Path) -> None:
+@pytest.fixture(scope="module")
+def inputs(place: Path) -> dict[Path, bytes]:
+    """Inputs that lie where an output might be asked for, and their content."""
+    made = {name: "labels.csv" for name in ("labels.pth", "labels.json", "out/results.json")}
+    made |= {"c.csv": "classifier.pth", "c.onnx": "classifier.pth"}
+    made |= {"hf/config.json": "classifier.json", "hf/pytorch_model.bin": "run/epoch_1.pth"}
+    for name, source in made.items():
+        (place / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / source, place / "in" / name)
+    (place / "in" / "link.csv").symlink_to("c.csv")
+    files = [*(place / "in").rglob("*.*"), *(place / "run").iterdir()]
+    return {file: file.read_bytes() for file in files}
+
+
+def test_mistakes_and_help_come_before_anything_heavy_is_loaded(
+    place: Path, inputs: dict[Path, bytes]
+) -> None:
     helps = [["--help"], *([name, "--help"] for name in find_commands())]
     done = subprocess.run(
         [sys.executable, "-c", MISTAKES_DRIVER, str(ROOT / "msn_mm" / "__main__.py")],
@@ -394,6 +426,7 @@ def test_mistakes_and_help_come_before_anything_heavy_is_loaded(place: Path) -> 
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+    assert inputs == {file: file.read_bytes() for file in inputs}
     told = json.loads(done.stdout)
     for (case, line), (status, errors, output, heavy) in zip(CASES.items(), told, strict=False):
         assert status == 2 and re.search(line, errors), (case, errors)
@@ -431,3 +464,19 @@ def test_a_labelled_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"{broken.name}.*mend or remove it"):
         run("fit", *words)
     assert not (tmp_path / "c.pth").exists()
+
+
+def test_a_class_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    shutil.copytree("labelled", tmp_path / "labelled")
+    raw = os.fsdecode(os.fsencode(tmp_path / "labelled") + b"/digit \xe9")
+    try:
+        (tmp_path / "labelled" / "digit 9").rename(raw)
+    except OSError:
+        pytest.skip("a file system of names in UTF-8")
+    words = ("--checkpoint", "run", "--lambd", "1", "--out", tmp_path / "c.pth")
+    run("fit", tmp_path / "labelled", *words)
+    run("predict", tmp_path / "c.pth", tmp_path / "labelled", "--out", tmp_path / "p.csv")
+    rows = table(tmp_path / "p.csv")
+    assert "digit \\xe9" in {row["label"] for row in rows}
+    own = next(row for row in rows if row["path"].startswith("digit \\xe9/"))
+    assert own["nearest_label"] == "digit \\xe9" and own["nearest"] == own["path"]

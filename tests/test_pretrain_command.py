@@ -137,20 +137,31 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
     newest = _epochs(out)[-1]
     whole = torch.load(newest, weights_only=True)["state_dict"]
     newest.unlink()
+    (before := torch.load(_epochs(out)[-1], weights_only=True))["meta"]["seconds"] += 7200
+    torch.save(before, _epochs(out)[-1])
     for log in out.glob("2*"):
         shutil.rmtree(log)
     content = json.loads((out / "pretrain.json").read_text())
     (out / "pretrain.json").write_text(json.dumps({**content, "finished": {}}))
     words = [*WORDS[:-1], str(out)]
     assert main(words) == 0
-    assert f"going on with the training in {out}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"going on with the training in {out}" in said
+    # the time of all of it is what was predicted
+    assert "epochs in 2 h (predicted: " in said
+    record = read_record(out)
+    assert record is not None and 7200 < record.finished["seconds"] < 7800
     assert_same(torch.load(newest, weights_only=True)["state_dict"], whole)
+    # a checkpoint that does not tell the time leaves nothing to compare
+    end = torch.load(newest, weights_only=True)
+    torch.save({**end, "meta": {**end["meta"], "seconds": None}}, newest)
     # an expert's change is taken, and said
     with (out / "pretrain.py").open("a") as file:
         file.write("\n# changed\n")
     (out / "pretrain.json").write_text(json.dumps({**content, "finished": {}}))
     assert main(words) == 0
-    assert "pretrain.py was changed since" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pretrain.py was changed since" in said and "predicted" not in said
     (out / "pretrain.json").write_text(json.dumps({**content, "finished": {}}))
     (out / "pretrain.py").unlink()
     with pytest.raises(UserError, match="no such config"):

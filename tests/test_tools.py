@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from toy_training import write_config
 
 from msn_mm.errors import UserError
@@ -65,6 +66,38 @@ def test_option_values_are_read_as_python(text: str, value: object) -> None:
     assert type(parse_value(text)) is type(value)
 
 
+def test_a_tilde_of_a_place_is_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = ArgumentParser(prog="tool")
+    for name in ("out", "work-dir", "cache"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--resume", nargs="?", const=True)
+    args = parser.parse_args(["--out=~/a", "--work-dir=~", "--cache", "~/c", "--resume"])
+    assert (args.out, args.work_dir) == (f"{tmp_path}/a", str(tmp_path))
+    assert args.cache == f"{tmp_path}/c" and args.resume is True
+    assert parser.parse_args(["--out", "a~"]).out == "a~"
+    with pytest.raises(UserError, match="--out: '~nobody-here/x' is no path"):
+        parser.parse_args(["--out=~nobody-here/x"])
+
+
+def test_what_is_checked_is_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40)).save(tmp_path / "image.png")
+    main = runpy.run_path(str(ROOT / "tools" / "show_views.py"))["main"]
+    words = ["configs/msn_digits.py", "image.png", "--epochs", "1", "--out=~/x"]
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot write to --out .*home is a file"):
+        main(words)
+    (tmp_path / "home").unlink()
+    assert main(words) == 0
+    assert (tmp_path / "home" / "x" / "views.png").is_file() and not Path("~").exists()
+
+
 def test_options_add_up() -> None:
     parser = ArgumentParser(prog="tool")
     add_cfg_options(parser)
@@ -112,6 +145,16 @@ def test_a_bug_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run_tool(main, [])
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "ü"), ("ascii", "\\xfc")])
+def test_names_that_standard_output_cannot_encode_are_escaped(
+    tmp_path: Path, encoding: str, shown: str
+) -> None:
+    code = "from msn_mm.utils.cli import run_tool; run_tool(lambda argv: print('ü caf\\udce9'))"
+    strict = {"PYTHONIOENCODING": f"{encoding}:strict"}
+    ended = run([sys.executable, "-c", code], tmp_path, strict)
+    assert (ended.returncode, ended.stdout) == (0, f"{shown} caf\\udce9\n"), ended.stderr
 
 
 def test_train_writes_results_and_resumes(

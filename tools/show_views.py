@@ -11,7 +11,7 @@ from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
 from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import not_negative, positive
+from msn_mm.utils.protocol_options import not_negative, positive, random_seed
 
 
 def parse_args(argv: Sequence[str] | None) -> Any:
@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument(
         "--epochs", type=positive, default=3, metavar="E", help="rows (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=not_negative, help="seed of the run (default: the config's)")
+    parser.add_argument("--seed", type=random_seed, help="seed of the run (default: the config's)")
     add_out(parser, "work_dirs/<config name>/show_views")
     add_cfg_options(parser)
     args = parser.parse_args(argv)

@@ -10,7 +10,7 @@ from typing import Any
 from msn_mm.errors import UserError
 from msn_mm.utils.cli import ArgumentParser, add_cfg_options, add_out, run_tool
 from msn_mm.utils.early_checks import check_paths
-from msn_mm.utils.protocol_options import not_negative
+from msn_mm.utils.protocol_options import random_seed
 
 HERE = "local"
 
@@ -26,7 +26,7 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument("sweep", metavar="SWEEP_FILE", help="a file of configs/sweeps, or yours")
     add_out(parser, "work_dirs/sweeps/<name of the sweep file>")
     parser.add_argument(
-        "--seeds", type=not_negative, nargs="+", metavar="N", help="default: the file's"
+        "--seeds", type=random_seed, nargs="+", metavar="N", help="default: the file's"
     )
     parser.add_argument(
         "--jobs",

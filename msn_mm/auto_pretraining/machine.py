@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Literal
 
 import torch
 
+from msn_mm.utils.cpu_cores import cpu_cores
 from msn_mm.utils.device_memory import free_bytes
 
 Kind = Literal["cuda", "mps", "cpu"]
 
-_CPU_QUOTA = (Path("/sys/fs/cgroup/cpu.max"), Path("/sys/fs/cgroup/cpu"))
 _CPUINFO = Path("/proc/cpuinfo")
 # Instructions without which bfloat16 is slower than float32 on a CPU.
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
@@ -77,7 +76,7 @@ def look_at_machine() -> Machine:
         name=names.get(kind, platform.machine)(),
         gpus={"cuda": torch.cuda.device_count, "mps": lambda: 1}.get(kind, lambda: 0)(),
         memory=free_bytes(device),
-        cores=cores(),
+        cores=cpu_cores(),
         has_bf16=has_bf16,
         flops_per_s=matrix_rate(device, torch.bfloat16 if has_bf16 else torch.float32),
     )
@@ -88,29 +87,6 @@ def device_kind() -> Kind:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def cores() -> int:
-    """Return the CPU cores of this process: the least of affinity and the container's quota."""
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-    else:
-        allowed = os.cpu_count() or 1
-    quota = _quota(*_CPU_QUOTA)
-    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
-
-
-def _quota(second: Path, first: Path) -> float | None:
-    """Return the cores that the container's limit comes to, by either version of cgroups."""
-    try:
-        if second.is_file():
-            most, period = second.read_text().split()
-        else:
-            most = (first / "cpu.cfs_quota_us").read_text().strip()
-            period = (first / "cpu.cfs_period_us").read_text().strip()
-        return int(most) / int(period) if int(most) > 0 else None
-    except (OSError, ValueError):  # no container, or "max"
-        return None
 
 
 def _cpu_flags() -> set[str]:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from msn_mm.auto_pretraining.record import CONFIG
+from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
 from msn_mm.engine.hooks.settled_stop_hook import SettledStopHook
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.summary import report_training
@@ -33,13 +34,14 @@ class Done:
     Attributes:
         epochs: How many it took.
         reason: Why it ended before its last, a sentence; None if it did not.
-        seconds: Of this process.
+        seconds: Of the whole training, what it did before it was gone on with included;
+            None if the checkpoint that it went on from does not say.
         report: Table of the last scalars.
     """
 
     epochs: int
     reason: str | None
-    seconds: float
+    seconds: float | None
     report: str
 
 
@@ -65,11 +67,11 @@ def run_config(out: Path) -> Done:
     except FloatingPointError as error:
         raise UserError(f"{error}; with msn-mm pretrain: --lr, and another --out") from error
     seconds = time.perf_counter() - began
-    reason = _reason(runner)
+    reason, whole = _reason(runner), _whole_seconds(runner, seconds)
     report = report_training(
         runner, out / CONFIG, {}, seconds, tool=TOOL, settings={"stopped_early": reason}
     )
-    return Done(runner.epoch, reason, seconds, report)
+    return Done(runner.epoch, reason, whole, report)
 
 
 class _Console(io.StringIO):
@@ -97,6 +99,17 @@ def _warnings_alone() -> Iterator[_Console]:
         for line in console.getvalue().splitlines():
             if " - WARNING - " in line or " - ERROR - " in line:
                 print(line, flush=True)
+
+
+def _whole_seconds(runner: Runner, own: float) -> float | None:
+    """Return the duration of a training of which this process did perhaps the last part only.
+
+    Args:
+        runner: Its training is over.
+        own: Seconds of this process.
+    """
+    hook = next((hook for hook in runner.hooks if isinstance(hook, DurableCheckpointHook)), None)
+    return own if hook is None or not hook.began_at else hook.run_seconds
 
 
 def _reason(runner: Runner) -> str | None:

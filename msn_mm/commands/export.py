@@ -29,12 +29,12 @@ def run(args: Any) -> int:
     check_checkpoint_file(path)
     suffix = SUFFIXES[args.to]
     out = str(path.with_suffix(suffix)) if args.out is None else args.out
-    check_output_file(out, (suffix,))
+    check_output_file(out, (suffix,), inputs={"FILE": args.classifier})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.few_labels.onnx_file import OUTPUTS, write_onnx
     from msn_mm.few_labels.predictor import load_predictor
 
-    destination = Path(out).expanduser()
+    destination = Path(out)
     notes = write_onnx(load_predictor(path, device="cpu"), destination)
     print(f"written: {destination}")
     for note in notes:

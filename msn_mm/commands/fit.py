@@ -18,7 +18,7 @@ from msn_mm.utils.encoder_options import (
 from msn_mm.utils.protocol_options import CROSS_VALIDATION, add_batches, add_seed, lambd_or_cv
 
 HELP = "learn a classifier from a few labelled images, and say what it is worth"
-SUFFIX = ".pth"
+SUFFIX, RESULTS = ".pth", ".json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +54,8 @@ def run(args: Any) -> int:
     """Fit, estimate, write, and tell."""
     check_labels(args.labels, args.images)
     checkpoint = check_encoder(args)
-    check_output_file(args.out, (SUFFIX,))
+    inputs = {"LABELS": args.labels, "--checkpoint": checkpoint, "--config": args.config}
+    check_output_file(args.out, (SUFFIX,), inputs=inputs, beside=(RESULTS,))
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     import dataclasses
 
@@ -87,9 +88,9 @@ def run(args: Any) -> int:
     )
     about = settings(fitted, args.labels, source, args.lambd, args.seed, args.amp)
     metrics = fitted.metrics()
-    out = Path(args.out).expanduser()
+    out = Path(args.out)
     save_content(dataclasses.replace(fitted.content, about={**about, "metrics": metrics}), out)
-    results = out.with_suffix(".json")
+    results = out.with_suffix(RESULTS)
     seconds = time.perf_counter() - started
     write_results(results, "msn-mm fit", args.config, source.name, about, metrics, seconds)
     print(fit_report(fitted))

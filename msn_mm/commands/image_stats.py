@@ -59,7 +59,7 @@ def run(args: Any) -> int:
         settings = {"images": args.images, "sample": args.sample, "seed": args.seed}
         settings["channels"] = args.channels
         seconds = time.perf_counter() - started
-        out = Path(args.out).expanduser()
+        out = Path(args.out)
         write_results(out, "msn-mm image-stats", None, None, settings, found.to_json(), seconds)
         print(f"\nresults: {out}")
     return 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 from msn_mm.few_labels.labels import check_labels, read_labelled
-from msn_mm.utils.early_checks import check_folder, check_output
+from msn_mm.utils.early_checks import check_folder, check_no_input, check_output
 from msn_mm.utils.encoder_options import (
     add_encoder,
     add_encoder_details,
@@ -20,7 +21,7 @@ from msn_mm.utils.protocol_options import add_batches, add_cache, add_seed, posi
 HELP = "choose the images of a folder that are worth labelling first"
 # The methods' own module is heavy to ask; a test compares.
 METHODS = ("typical", "kmeans++")
-FILE, PAGE = "suggestions.csv", "suggestions.html"
+FILE, PAGE, RESULTS = "suggestions.csv", "suggestions.html", "results.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +68,21 @@ def run(args: Any) -> int:
         check_labels(args.labels)
     checkpoint = check_encoder(args)
     check_output(args.out)
+    inputs = {"--checkpoint": checkpoint, "--config": args.config}
+    # labels in FILE are a case of their own: what they say is kept
+    check_no_input([Path(args.out, name) for name in (FILE, PAGE, RESULTS)], inputs)
+    check_no_input([Path(args.out, name) for name in (PAGE, RESULTS)], {"--labels": args.labels})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_cache import FeatureCache
     from msn_mm.few_labels.report import suggestion_report
     from msn_mm.few_labels.suggesting import suggest
-    from msn_mm.few_labels.suggestion_files import COLUMNS, check_no_labels_lost, table, write_csv
+    from msn_mm.few_labels.suggestion_files import (
+        check_no_labels_lost,
+        columns,
+        read_kept,
+        table,
+        write_csv,
+    )
     from msn_mm.utils.results import output_directory, write_results
     from msn_mm.visualization.label_page import write_label_page
 
@@ -82,6 +93,7 @@ def run(args: Any) -> int:
     labelled = (
         [] if args.labels is None else read_labelled(args.labels, args.images, notes, "IMAGES_DIR")
     )
+    kept = read_kept(args.labels, out / FILE)
     source = read_encoder_of(args, checkpoint)
     for note in [*notes, *source.notes]:
         print(f"note: {note}")
@@ -98,9 +110,9 @@ def run(args: Any) -> int:
         cache=None if args.cache is None else FeatureCache(args.cache),
         progress=True,
     )
-    write_csv(out / FILE, found)
-    rows, count = table(found), len(found.names)
-    write_label_page(out / PAGE, found.folder, source.view, COLUMNS, rows, count, file=FILE)
+    names, rows, count = columns(kept), table(found, kept), len(found.names)
+    write_csv(out / FILE, names, rows)
+    write_label_page(out / PAGE, found.folder, source.view, names, rows, count, file=FILE)
     settings = {
         "images": args.images,
         "labels": args.labels,
@@ -113,7 +125,7 @@ def run(args: Any) -> int:
     }
     seconds = time.perf_counter() - started
     write_results(
-        out / "results.json",
+        out / RESULTS,
         "msn-mm label-suggest",
         args.config,
         source.name,

@@ -40,11 +40,11 @@ def run(args: Any) -> int:
     """Predict, write, and tell."""
     check_checkpoint_file(user_path(args.classifier, "FILE"))
     check_folder("IMAGES_DIR", args.images)
-    check_output_file(args.out, SUFFIXES)
+    check_output_file(args.out, SUFFIXES, inputs={"FILE": args.classifier})
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.evaluation.feature_files import check_formats
 
-    out = Path(args.out).expanduser()
+    out = Path(args.out)
     check_formats([out.suffix[1:]])
     from msn_mm.few_labels.predicting import predict
     from msn_mm.few_labels.predictor import load_predictor

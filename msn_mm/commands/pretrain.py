@@ -76,7 +76,7 @@ def run(args: Any) -> int:
     from msn_mm.auto_pretraining.labelled import root_of
     from msn_mm.auto_pretraining.record import read_record
 
-    out = Path(args.out).expanduser()
+    out = Path(args.out)
     record = None if args.dry_run else read_record(out)
     root = None if args.labels is None else root_of(args.labels, args.images)
     data = Data(args.images, 0, args.labels, root, args.seed)
@@ -177,8 +177,10 @@ def _train(args: Any, record: Record, root: str | None, out: Path) -> int:
 def _spell(finished: dict[str, Any], predicted_s: float | None = None) -> str:
     from msn_mm.auto_pretraining.speed import spell_time
 
-    text = f"{finished['epochs']} epochs in {spell_time(finished['seconds'])}"
-    if predicted_s is not None:
+    text, seconds = f"{finished['epochs']} epochs", finished["seconds"]
+    if seconds is not None:
+        text += f" in {spell_time(seconds)}"
+    if seconds is not None and predicted_s is not None:
         text += f" (predicted: {spell_time(predicted_s)})"
     return text + (f"; settled {finished['reason']}" if finished["reason"] else "")
 

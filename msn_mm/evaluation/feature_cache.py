@@ -10,6 +10,7 @@ is the hash of what it holds.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sys
 import time
@@ -32,7 +33,6 @@ Rows = NDArray[np.float32]
 
 # What numpy and zipfile raise at files that are cut, changed or of another kind.
 _UNREADABLE = (
-    OSError,
     ValueError,
     LookupError,
     EOFError,
@@ -42,6 +42,8 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# What an offset raises that a damaged archive gives, not the disk.
+_BAD_OFFSET = (errno.EINVAL, None)
 _FORMAT = 1
 # Shards below half of this are merged, up to it.
 _SHARD_BYTES = 64 * 2**20
@@ -125,7 +127,8 @@ class Shelf:
     def read(self, ids: Ids, width: int | None = None) -> Iterator[tuple[NDArray[np.int64], Rows]]:
         """Yield the rows that are there, shard by shard.
 
-        A damaged or foreign shard is told in one line and removed.
+        A damaged or foreign shard is told in one line and removed; one that cannot
+        be read is told and passed over.
 
         Args:
             ids: ``(n, 16)``, all different.
@@ -203,17 +206,22 @@ class Shelf:
                     path.unlink(missing_ok=True)
 
     def _merge(self, paths: list[Path]) -> None:
-        loaded = [shard for shard in map(self._load, paths) if shard is not None]
-        if len(loaded) < 2:
-            return
-        ids = np.concatenate([shard[0] for shard in loaded])
-        rows = np.concatenate([shard[1] for shard in loaded])
-        ids, first, _ = unique_rows(ids)
-        self.write(ids, rows[first])
-        merged = self.directory / f"{self._digest(ids, rows[first])}.npz"
+        # By width: the next to read tells which are foreign.
+        groups: dict[int, list[tuple[Path, Ids, Rows]]] = {}
         for path in paths:
-            if path != merged:
-                path.unlink(missing_ok=True)
+            if (shard := self._load(path)) is not None:
+                groups.setdefault(shard[1].shape[1], []).append((path, *shard))
+        for loaded in groups.values():
+            if len(loaded) < 2:
+                continue
+            ids = np.concatenate([shard[1] for shard in loaded])
+            rows = np.concatenate([shard[2] for shard in loaded])
+            ids, first, _ = unique_rows(ids)
+            self.write(ids, rows[first])
+            merged = self.directory / f"{self._digest(ids, rows[first])}.npz"
+            for path, *_ in loaded:
+                if path != merged:
+                    path.unlink(missing_ok=True)
 
     def _shards(self) -> list[Path]:
         return sorted(self.directory.glob("[!.]*.npz"))
@@ -221,7 +229,10 @@ class Shelf:
     def _load(
         self, path: Path, width: int | None = None, wants: Callable[[Ids], Any] | None = None
     ) -> tuple[Ids, Rows] | None:
-        """Read and check a shard; ``None`` if it is bad, gone or holds nothing that is wanted."""
+        """Read and check a shard; ``None`` if it is bad, gone or holds nothing that is wanted.
+
+        A bad one is removed; one that the disk does not give now may be whole, and stays.
+        """
         try:
             # Arrays of numbers only: nothing in a shard can run.
             with np.load(path, allow_pickle=False) as archive:
@@ -232,14 +243,15 @@ class Shelf:
             self._check(path, ids, rows, width)
         except FileNotFoundError:
             return None  # another run has merged it
-        except _UNREADABLE as error:
-            why = str(error) or type(error).__name__
-            _say(
-                f"feature cache: {path} is damaged or foreign ({why}); its images are encoded anew"
-            )
-            # Where it is not ours to remove it is passed over.
-            with contextlib.suppress(OSError):
-                path.unlink()
+        except (OSError, *_UNREADABLE) as error:
+            may_be_whole = isinstance(error, OSError) and error.errno not in _BAD_OFFSET
+            what = "cannot be read" if may_be_whole else "is damaged or foreign"
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            _say(f"feature cache: {path} {what} ({why}); its images are encoded anew")
+            if not may_be_whole:
+                # Where it is not ours to remove it is passed over.
+                with contextlib.suppress(OSError):
+                    path.unlink()
             return None
         return ids, rows
 

@@ -109,7 +109,7 @@ class ImageFeatures:
 
 
 def utf8_name(name: str) -> str:
-    """A file name that is not UTF-8 in a form that can be written."""
+    """The name of a file, or of a class by its folder, in UTF-8: other bytes become escapes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -125,7 +125,8 @@ def _write_parquet(
     import pyarrow.parquet as pq
 
     known = [label if label != UNLABELLED else None for label in labels.tolist()]
-    names = [None if label is None or not classes else classes[label] for label in known]
+    written = [utf8_name(name) for name in classes]
+    names = [None if label is None or not written else written[label] for label in known]
     numbers = pa.array(np.ascontiguousarray(rows).reshape(-1))
     table = pa.table(
         {

@@ -26,13 +26,16 @@ class FinishedWork(ABC):
     the weights, an image or a setting gets another one.
 
     Args:
-        path: The file; made with the first part. One that cannot be read is
-            told in a line and begun anew.
+        path: The file; made with the first part. A damaged one is told in a line
+            and begun anew.
 
     Attributes:
         parts: What messages and the file call the parts.
 
     Several runs may write to one file at a time: each keeps the others' parts.
+
+    Raises:
+        UserError: The disk does not give the file, which may be whole.
     """
 
     parts: str
@@ -66,7 +69,7 @@ class FinishedWork(ABC):
         """Keep what a part left.
 
         Raises:
-            UserError: The file cannot be written.
+            UserError: The file cannot be written, or what others left there not read.
         """
         with self._alone():
             self._records = {**self._read(), **self._records, key: to_json(done)}
@@ -100,7 +103,13 @@ class FinishedWork(ABC):
                 raise ValueError(f"not a list of finished {self.parts}")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            # written anew without the parts that it holds they would be lost
+            raise UserError(
+                f"cannot read {self.path}: {error.strerror or error}; see to it that it can be "
+                "read, or name another place"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
             print(
                 f"warning: cannot read {self.path} ({' '.join(str(error).split())}); all "
                 f"{self.parts} are run again",

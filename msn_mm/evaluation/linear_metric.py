@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.dist import broadcast_object_list, gather_object, is_main_process
+from mmengine.dist import gather_object
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.registry import METRICS
 
 PAPER, RELEASED = "(paper)", "(released)"
@@ -61,14 +62,13 @@ class LinearMetric(BaseMetric):
         """
         shares = gather_object(list(self.results), dst=0)
         self.results.clear()
-        told: list[Any] = [None]
-        if is_main_process():
+
+        def measure() -> dict[str, Any]:
             assert shares is not None
-            told[0] = _joined([batch for share in shares for batch in share], size)
-        broadcast_object_list(told)
-        if isinstance(told[0], str):
-            raise RuntimeError(told[0])
-        self.last = told[0]
+            return _joined([batch for share in shares for batch in share], size)
+
+        # every process raises where the measuring one does; none is left waiting
+        self.last = decided_by_first(measure)
         return flat_metrics(self.last)
 
     def compute_metrics(self, results: list[dict[str, Any]]) -> dict[str, float]:
@@ -79,11 +79,11 @@ class LinearMetric(BaseMetric):
         return flat_metrics(self.last)
 
 
-def _joined(batches: list[dict[str, Any]], size: int) -> dict[str, Any] | str:
+def _joined(batches: list[dict[str, Any]], size: int) -> dict[str, Any]:
     index = np.concatenate([batch["index"] for batch in batches]) if batches else np.empty(0)
     unique, first = np.unique(index, return_index=True)
     if len(unique) != size:
-        return f"{len(unique)} different images of {size} arrived"
+        raise RuntimeError(f"{len(unique)} different images of {size} arrived")
     hits = np.concatenate([batch["hits"] for batch in batches])[first]
     support = np.concatenate([batch["support"] for batch in batches])[first]
     return measure_heads(batches[0]["heads"], hits, support)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, gather_object, is_main_process
+from mmengine.dist import gather_object
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.evaluation.features import Features
 from msn_mm.evaluation.knn import weighted_knn_accuracy
 from msn_mm.evaluation.lowshot import low_shot_accuracy
@@ -116,15 +117,17 @@ class LowShotMetric(BaseMetric):
         """
         shares = gather_object(_join(self.results), dst=0)
         self.results.clear()
-        metrics: list[Any] = [None]
-        if is_main_process():
+
+        def measure() -> dict[str, float]:
             assert shares is not None
-            metrics[0] = self._measure_or_error(shares, size)
-        broadcast_object_list(metrics)
-        # every process raises what the measuring one met; none is left waiting
-        if isinstance(metrics[0], Exception):
-            raise metrics[0]
-        return metrics[0]
+            joined = _join(shares)
+            index, first = np.unique(joined.get("index", ()), return_index=True)
+            if len(index) != size:
+                raise RuntimeError(f"{len(index)} different images of {size} arrived")
+            return self.compute_metrics([{key: value[first] for key, value in joined.items()}])
+
+        # every process raises where the measuring one does; none is left waiting
+        return decided_by_first(measure)
 
     def compute_metrics(self, results: list[dict[str, NDArray[Any]]]) -> dict[str, float]:
         """Measure on already gathered results, each as :meth:`process` keeps them."""
@@ -169,18 +172,6 @@ class LowShotMetric(BaseMetric):
             self.last["knn"] = {"top1": top1, "k": self.knn_k}
             flat["knn/top1"] = top1
         return flat
-
-    def _measure_or_error(
-        self, shares: list[dict[str, NDArray[Any]]], size: int
-    ) -> dict[str, float] | Exception:
-        try:
-            joined = _join(shares)
-            index, first = np.unique(joined.get("index", ()), return_index=True)
-            if len(index) != size:
-                raise RuntimeError(f"{len(index)} different images of {size} arrived")
-            return self.compute_metrics([{key: value[first] for key, value in joined.items()}])
-        except Exception as error:
-            return error
 
 
 def _join(parts: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,11 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 def normalisation_of(
     model: nn.Module, trunk: nn.Module, configured: Mapping[str, Any] | None
 ) -> MultiViewPreprocessor:
-    """The model's own normalisation, else the config's, else ImageNet's."""
+    """The model's own normalisation, else the config's, else ImageNet's.
+
+    Raises:
+        UserError: The config gives only one of mean and std, or not one value a channel.
+    """
     own = getattr(model, "data_preprocessor", None)
     if isinstance(own, MultiViewPreprocessor):
         return own
@@ -27,19 +31,29 @@ def normalisation_of(
         means, stds = mean.flatten().tolist(), std.flatten().tolist()
         if wants_bgr(model):
             means, stds = means[::-1], stds[::-1]
-    elif configured and configured.get("mean") is not None:
-        means, stds = list(configured["mean"]), list(configured["std"])
     else:
-        means, stds = list(IMAGENET_MEAN), list(IMAGENET_STD)
+        means, stds = _given(configured or {}) or (list(IMAGENET_MEAN), list(IMAGENET_STD))
     channels = _in_channels(trunk) or len(means)
-    if len(means) == 1:
-        means, stds = means * channels, stds * channels
-    if len(means) != channels:
-        raise UserError(
-            f"the backbone takes {channels} channel(s) and data_preprocessor.mean has "
-            f"{len(means)} values; give mean and std one value a channel"
-        )
+    means, stds = (v * channels if len(v) == 1 else v for v in (means, stds))
+    for key, values in (("mean", means), ("std", stds)):
+        if len(values) != channels:
+            raise UserError(
+                f"the backbone takes {channels} channel(s) and data_preprocessor.{key} has "
+                f"{len(values)} values; give mean and std one value a channel"
+            )
     return MultiViewPreprocessor(means, stds)
+
+
+def _given(configured: Mapping[str, Any]) -> tuple[list[float], list[float]] | None:
+    mean, std = configured.get("mean"), configured.get("std")
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        has, lacks = ("std", "mean") if mean is None else ("mean", "std")
+        raise UserError(
+            f"data_preprocessor has {has} and no {lacks}; give both, one value a channel"
+        )
+    return list(mean), list(std)
 
 
 def wants_bgr(model: nn.Module) -> bool:

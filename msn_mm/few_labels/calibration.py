@@ -17,6 +17,8 @@ BINS = 10
 """Bins of equal width, between 0 and 1, of the expected calibration error."""
 
 _DRAWS = 2000
+# Images, over all draws, whose memory is held at a time: about 10 MiB.
+_AT_ONCE = 2**18
 # exp of these bounds the temperature; with smoothed targets the minimum lies inside
 _LOG_BOUNDS = (-12.0, 12.0)
 
@@ -112,10 +114,20 @@ def measure_calibration(
     confidence = predicted.max(axis=1)
     right = predicted.argmax(axis=1) == labels
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n])))
-    again = generator.integers(0, n, (_DRAWS, n))
-    low, high = np.quantile(_errors(confidence[again], right[again]), (0.025, 0.975))
-    lucky = generator.random((_DRAWS, n)) < confidence
-    calibrated = _errors(np.broadcast_to(confidence, lucky.shape), lucky)
+
+    def resampled(draws: int) -> NDArray[np.float64]:
+        again = generator.integers(0, n, (draws, n))
+        return _errors(confidence[again], right[again])
+
+    def lucky(draws: int) -> NDArray[np.float64]:
+        came_true = generator.random((draws, n)) < confidence
+        return _errors(np.broadcast_to(confidence, came_true.shape), came_true)
+
+    # So many draws at once; the numbers do not depend on it.
+    some = max(1, _AT_ONCE // n)
+    parts = [min(some, _DRAWS - start) for start in range(0, _DRAWS, some)]
+    low, high = np.quantile(np.concatenate([*map(resampled, parts)]), (0.025, 0.975))
+    calibrated = np.concatenate([*map(lucky, parts)])
     own = predicted[np.arange(n), labels]
     return Calibration(
         error=expected_calibration_error(confidence, right),

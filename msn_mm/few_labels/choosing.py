@@ -147,11 +147,14 @@ def spread(rows: Rows, labelled: Rows, number: int, random: np.random.RandomStat
     if len(labelled):
         neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(labelled)
         weight = neighbours.kneighbors(rows)[0][:, 0].astype(np.float64) ** 2
+        # Nothing but near-copies of labelled ones: by rounding their distances may all be 0.
+        if not weight.any():
+            weight = None
     _, indices = kmeans_plusplus(rows, number, sample_weight=weight, random_state=random)
     # Rows that differ by rounding alone have no distance to draw by: one may come twice.
     drawn = list(dict.fromkeys(indices.tolist()))
     drawn += np.setdiff1d(np.arange(len(rows)), drawn)[: number - len(drawn)].tolist()
-    first = "drawn at random" if weight is None else "far from the labelled ones"
+    first = "far from the labelled ones" if weight is not None else "drawn at random"
     reasons = [first, *["far from those before"] * (number - 1)]
     return [Choice(i, why) for i, why in zip(drawn, reasons, strict=True)]
 

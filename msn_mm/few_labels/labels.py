@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from msn_mm.errors import UserError
 from msn_mm.utils.paths import user_path
@@ -131,7 +132,7 @@ def _of_folder(folder: Path) -> list[Given]:
 
 def _of_csv(path: Path, root: Path, notes: list[str], starts_in: str) -> list[Given]:
     found, empty = [], 0
-    for line, name, label in read_rows(path):
+    for line, name, label, _ in read_rows(path):
         if not label:
             empty += 1
             continue
@@ -149,21 +150,54 @@ def _of_csv(path: Path, root: Path, notes: list[str], starts_in: str) -> list[Gi
     return found
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line number, path and label of each row."""
+class LabelRow(NamedTuple):
+    """A row of a CSV of labels.
+
+    Attributes:
+        line: Where it ends in the file.
+        path: As typed, without the blanks around it.
+        label: Likewise; empty where there is none.
+        others: Name and value of every other column, as they are. Values beyond
+            the last name have an empty one.
+    """
+
+    line: int
+    path: str
+    label: str
+    others: tuple[tuple[str, str], ...]
+
+
+def read_rows(path: Path) -> Iterator[LabelRow]:
+    """Yield each row of a CSV of labels.
+
+    Raises:
+        UserError: It cannot be read, or lacks a column or has it twice.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader = csv.reader(file, strict=True)
+            columns = [name.strip() for name in next(reader, [])]
             if not {PATH, LABEL} <= set(columns):
                 shown = ", ".join(columns)[:80] or "nothing"
                 raise UserError(
                     f"{path} must begin with the line '{PATH},{LABEL}'; it begins with '{shown}'"
                 )
-            reader.fieldnames = columns
+            for name in (PATH, LABEL):
+                if columns.count(name) > 1:
+                    raise UserError(
+                        f"{path} has {columns.count(name)} columns '{name}'; keep one, or rename "
+                        "the others"
+                    )
+            own = columns.index(PATH), columns.index(LABEL)
             for row in reader:
-                values = [(row[name] or "").strip() for name in (PATH, LABEL)]
-                yield reader.line_num, values[0], values[1]
+                if not row:  # an empty line
+                    continue
+                names = columns + [""] * (len(row) - len(columns))
+                values = row + [""] * (len(columns) - len(row))
+                cells = list(zip(names, values, strict=True))
+                others = tuple(cell for k, cell in enumerate(cells) if k not in own)
+                name, label = (values[k].strip() for k in own)
+                yield LabelRow(reader.line_num, name, label, others)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8; save it as 'CSV UTF-8'") from error
     except csv.Error as error:
@@ -188,5 +222,5 @@ def _once_each(given: list[Given], notes: list[str]) -> list[Given]:
             )
     if len(first) < len(given):
         copies = len(given) - len(first)
-        notes.append(f"{copies} copies of labelled images, the same file content, are left out")
+        notes.append(f"{copies} copies of labelled images, the same file content, are not counted")
     return list(first.values())

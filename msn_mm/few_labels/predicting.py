@@ -68,13 +68,15 @@ class Predictions:
             return [v if ok else None for v, ok in zip(values, read.tolist(), strict=True)]
 
         names = [utf8_name(path) for path in self.labelled_paths]
+        # a class may be named by a folder, whose name need not be UTF-8 either
+        classes = [utf8_name(name) for name in self.classes]
         return {
             "path": [utf8_name(path) for path in self.paths],
-            "label": where_read([self.classes[k] for k in self.labels]),
+            "label": where_read([classes[k] for k in self.labels]),
             "probability": where_read(self.probabilities.max(axis=1).tolist()),
             "unknown": where_read(self.unknown.tolist()),
             "nearest": where_read([names[i] for i in self.nearest]),
-            "nearest_label": where_read([self.classes[self.labelled[i]] for i in self.nearest]),
+            "nearest_label": where_read([classes[self.labelled[i]] for i in self.nearest]),
             "similarity": where_read(self.similarity.tolist()),
             "error": [self.errors.get(i) for i in range(len(self.paths))],
         }

@@ -18,6 +18,8 @@ from msn_mm.utils.paths import user_path
 # What a Hugging Face directory keeps its weights in, the best first.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
+# Its settings, and those of its images.
+SETTINGS = ("config.json", "preprocessor_config.json")
 
 _ZIP, _PICKLE, _LFS = b"PK\x03\x04", b"\x80", b"version https://git-lfs"
 
@@ -124,6 +126,14 @@ def training_checkpoints(directory: Path) -> list[Path]:
     """Return the files of a directory that a training names its checkpoints by, in no order."""
     named = re.compile(r"(?:epoch|iter)_\d+\.pth")
     return [path for path in directory.glob("*.pth") if named.fullmatch(path.name)]
+
+
+def checkpoint_inputs(place: Path) -> list[Path]:
+    """Return the files that may be read of a checkpoint: itself, or those of its directory."""
+    if not place.is_dir():
+        return [place]
+    names = [*SETTINGS, *WEIGHTS, *(name + INDEX for name in WEIGHTS)]
+    return training_checkpoints(place) or [place / name for name in names]
 
 
 def is_safetensors(path: Path) -> bool:

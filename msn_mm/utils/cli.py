@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import gc
+import io
 import logging
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from msn_mm.errors import UserError
+from msn_mm.utils.paths import user_path
 
 # A thread of a CPU training waits for its fellows several hundred times a step.
 # GNU OpenMP lets it spin for long by default, which on a machine with anything
@@ -29,15 +31,26 @@ USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 
 
+# Options that name a place.
+_PLACES = ("out", "work_dir", "resume", "load_from", "cache")
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """An argument parser that reports a mistake as :class:`UserError` instead of exiting."""
 
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse; an empty name of a place is no name, and not the default."""
+        """Parse; an empty name of a place is no name, and not the default.
+
+        A shell leaves the ``~`` of ``--out=~/x`` as it is. It is expanded here, so
+        that the place that is checked is the one that is written.
+        """
         parsed = super().parse_args(*args, **kwargs)
-        for option in ("out", "work_dir", "resume", "load_from"):
-            if getattr(parsed, option, None) == "":
-                raise UserError(f"--{option.replace('_', '-')} got an empty name; give a path")
+        for option in _PLACES:
+            name, value = f"--{option.replace('_', '-')}", getattr(parsed, option, None)
+            if value == "":
+                raise UserError(f"{name} got an empty name; give a path")
+            if isinstance(value, str) and value.startswith("~"):
+                setattr(parsed, option, str(user_path(value, name)))
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -50,12 +63,14 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
     Statuses: what ``main`` returns (``None`` counts as 0); 2 after a
     :class:`UserError`, told in one line on standard error without a traceback;
     130 after an interrupt. Every other exception is a bug and keeps its
-    traceback. In a distributed run one process tells the error, not all.
+    traceback. In a distributed run one process tells the error, not all. What
+    standard output cannot encode is printed as escapes.
 
     Args:
         main: takes the arguments (``None``: those of the process).
         argv: arguments to hand to ``main``.
     """
+    _let_names_be_printed()
     try:
         status = main(argv)
     except UserError as error:
@@ -78,6 +93,13 @@ def run_tool(main: Main, argv: Sequence[str] | None = None) -> NoReturn:
         gc.collect()
         group.destroy_process_group()
     sys.exit(status or 0)
+
+
+def _let_names_be_printed() -> None:
+    """Print what a terminal's encoding lacks, or a file name that is not UTF-8, as escapes."""
+    # standard error does so by itself
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _distributed() -> Any:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.checkpoint_files import check_checkpoint, checkpoint_inputs, is_address
 from msn_mm.utils.config_files import resolve_config_path
 from msn_mm.utils.paths import user_path
 
@@ -97,8 +97,7 @@ def check_output(path: str, option: str = "--out") -> None:
     Raises:
         UserError: Naming the mend.
     """
-    user_path(path, option)
-    place = Path(path)
+    place = user_path(path, option)
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
@@ -110,13 +109,21 @@ def check_output(path: str, option: str = "--out") -> None:
     raise UserError(f"cannot write to {option} {path}: {reason}; name a directory of yours")
 
 
-def check_output_file(path: str, suffixes: Sequence[str], option: str = "--out") -> None:
-    """Refuse an output file that cannot be written; nothing is made yet.
+def check_output_file(
+    path: str,
+    suffixes: Sequence[str],
+    option: str = "--out",
+    inputs: Mapping[str, str | None] | None = None,
+    beside: Sequence[str] = (),
+) -> None:
+    """Refuse an output file that cannot be written, or is an input; nothing is made yet.
 
     Args:
         path: The file.
         suffixes: How its name may end.
         option: What names it.
+        inputs: What is read, by what names it; ``None`` where that is not given.
+        beside: Endings of further files that are written, of the same name.
 
     Raises:
         UserError: Naming the mend.
@@ -125,3 +132,30 @@ def check_output_file(path: str, suffixes: Sequence[str], option: str = "--out")
     if place.is_dir() or not path.endswith(tuple(suffixes)):
         raise UserError(f"{option}: '{path}' must be a file that ends in {' or '.join(suffixes)}")
     check_output(str(place.parent), option)
+    check_no_input([place, *map(place.with_suffix, beside)], inputs or {}, option)
+
+
+def check_no_input(
+    written: Sequence[Path], inputs: Mapping[str, str | None], option: str = "--out"
+) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        written: The files to be written.
+        inputs: A file or a checkpoint's place, by what names it; ``None`` where
+            that is not given.
+        option: What names the output.
+
+    Raises:
+        UserError: Naming both.
+    """
+    there = [file for file in written if file.exists()]
+    for name, given in inputs.items():
+        if given is None or is_address(given):
+            continue
+        for read in checkpoint_inputs(user_path(given, name)):
+            if read.exists() and any(read.samefile(file) for file in there):
+                raise UserError(
+                    f"{option}: '{read}' is an input ({name}) and would be written over; name "
+                    "another place"
+                )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
+from msn_mm.utils.cpu_cores import cpu_cores
 from msn_mm.utils.early_checks import check_config, check_output
 from msn_mm.utils.paths import user_path
 
@@ -17,12 +18,14 @@ NO_CHECKPOINT = "none"
 _NO_CHECKPOINT = f"give a file, or '{NO_CHECKPOINT}' for the weights that the config builds"
 CROSS_VALIDATION: Final = "cv"
 CACHE_DIRECTORY = "work_dirs/features"
+# cyanure's is the narrowest of all generators' seeds, an int32.
+_LARGEST_SEED = 2**31 - 1
 
 
 def default_workers() -> int:
-    """Data workers of a process: one a core of its share, 8 at most."""
+    """Data workers of a process: one a core of its share of :func:`cpu_cores`, 8 at most."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, min(8, (os.cpu_count() or 1) // processes))
+    return max(1, min(8, cpu_cores() // processes))
 
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
@@ -115,10 +118,10 @@ def add_splits(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: 
 
 
 def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, what: str) -> None:
-    """Add ``--seed``, a whole number."""
+    """Add ``--seed``; see :func:`random_seed`."""
     parser.add_argument(
         "--seed",
-        type=not_negative,
+        type=random_seed,
         default=0,
         metavar="N",
         help=f"seed of {what} (default: %(default)s)",
@@ -221,6 +224,16 @@ def positive(text: str) -> int:
 def not_negative(text: str) -> int:
     """Read a whole number of at least 0."""
     return _whole(text, 0)
+
+
+def random_seed(text: str) -> int:
+    """Read a seed: a whole number from 0 to 2^31 - 1, which all random generators take."""
+    value = not_negative(text)
+    if value > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a whole number from 0 to {_LARGEST_SEED}"
+        )
+    return value
 
 
 def mask_ratio(text: str) -> float:

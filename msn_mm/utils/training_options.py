@@ -7,7 +7,7 @@ from typing import Any
 
 from msn_mm.errors import UserError
 from msn_mm.utils.paths import user_path
-from msn_mm.utils.protocol_options import not_negative, positive
+from msn_mm.utils.protocol_options import positive, random_seed
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast, on GPU and CPU")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
-    parser.add_argument("--seed", type=not_negative, help="overrides the config's seed")
+    parser.add_argument("--seed", type=random_seed, help="overrides the config's seed")
 
 
 def model_options(args: Any) -> dict[str, Any]:

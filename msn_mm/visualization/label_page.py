@@ -39,7 +39,7 @@ def write_label_page(
         path: The HTML file.
         folder: Where the images lie.
         view: The encoder's; thumbnails show whole images with its channels and window.
-        columns: Names of the columns; the first two are path and label, the last is the reason.
+        columns: Names of the columns; the first four are path, label, rank and reason.
         rows: Their values. What is typed into the page takes the place of the label.
         number: How many of the first rows are shown to be labelled.
         file: What the CSV is called that the page writes.
@@ -70,7 +70,7 @@ def write_label_page(
 
 
 def _figure(folder: Path, view: EvalCrop, row: Row) -> str:
-    name, reason = printable(row[0]), row[-1]
+    name, reason = printable(row[0]), row[3]
     return (
         f'<figure><img src="{_thumbnail(folder / row[0], view)}" alt="" loading="lazy">'
         f'<figcaption>{escape(name)}<br><span class="faint">{escape(reason)}</span></figcaption>'

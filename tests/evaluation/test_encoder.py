@@ -299,6 +299,19 @@ def test_channels_must_fit() -> None:
     assert one(photos(channels=1)).shape == (5, 24) and one.in_channels == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (dict(mean=[1, 2, 3]), "data_preprocessor has mean and no std; give both"),
+        (dict(std=[1, 2, 3]), "data_preprocessor has std and no mean; give both"),
+        (dict(mean=[1, 2, 3], std=[1, 2]), r"takes 3 channel\(s\) and .*std has 2 values"),
+    ],
+)
+def test_a_normalisation_is_given_whole(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        build_encoder(Config(dict(model=VIT, data_preprocessor=given)), None)
+
+
 def test_imagenet_s_normalisation_where_nobody_gives_another() -> None:
     encoder = build_encoder(Config(dict(model=dict(type="RawPixels"))), None)
     want = normalised(photos(), [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,45 @@ def test_a_shard_that_another_run_merges_meanwhile(place: Place) -> None:
         found |= {int(p): row for p, row in zip(places, rows, strict=True)}
     assert sorted(found) == list(range(8))
     np.testing.assert_array_equal(np.stack([found[i] for i in range(8)]), fresh)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_shard_that_cannot_be_read_now_stays(
+    place: Place, said: Any, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fresh = place.rows()
+    first, load = place.shards()[0], np.load
+    content = first.read_bytes()
+
+    def failing(path: Path, **kwargs: Any) -> Any:
+        if path == first:
+            raise OSError(number, os.strerror(number), str(path))
+        return load(path, **kwargs)
+
+    monkeypatch.setattr(np, "load", failing)
+    np.testing.assert_array_equal(place.rows(), fresh)
+    (line,) = said()
+    assert f"{first} cannot be read ({os.strerror(number)}); its images are encoded" in line
+    # merging takes the others alone
+    shelf = feature_cache.Shelf(place.directory, {})
+    shelf.directory, shelf._digest = first.parent, lambda ids, rows: "whole"  # type: ignore[method-assign]
+    monkeypatch.setattr(shelf, "_check", lambda *args: None)
+    shelf._merge(place.shards())
+    assert [path.stem for path in place.shards()] == sorted([first.stem, "whole"])
+    assert first.read_bytes() == content
+
+
+def test_shards_of_other_widths_are_merged_apart(tmp_path: Path) -> None:
+    shelf = FeatureCache(tmp_path).shelf({})
+    assert shelf is not None
+    ids = np.arange(8 * 16, dtype=np.uint8).reshape(8, 16)
+    for k in range(8):
+        shelf.write(ids[k : k + 1], np.full((1, 2 + k % 2), k, np.float32))
+    shelf.compact()
+    assert len(list(shelf.directory.glob("*.npz"))) == 2
+    # the next to read says which are foreign
+    found = np.concatenate([places for places, _ in shelf.read(ids, 3)])
+    assert sorted(found.tolist()) == [1, 3, 5, 7]
 
 
 def test_a_directory_that_cannot_be_written_is_named(place: Place) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from msn_mm.evaluation.linear_metric import LinearMetric, measure_heads
 from msn_mm.evaluation.linear_report import heads_table, summary
+from tests.two_processes import start_two
 
+TIMEOUT = timedelta(seconds=20)
 HEADS = ("cls1 lr x1 (paper)", "cls1 ln lr x1 (released)", "cls4 lr x3")
 # Four images to be asked about, two to choose a head by.
 FIRST = [[1, 0, 0], [1, 0, 1], [0, 1, 1], [0, 1, 1], [0, 1, 0], [1, 1, 0]]
@@ -68,3 +73,24 @@ def test_images_that_never_arrived() -> None:
     feed(metric, [0, 1])
     with pytest.raises(RuntimeError, match="2 different images of 6"):
         metric.evaluate(6)
+
+
+def _failing(rank: int, port: int, folder: str) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=TIMEOUT
+    )
+    metric = LinearMetric()
+    feed(metric, [rank, rank + 2])
+    # the two know other heads, which only the first process finds out
+    metric.results[0]["hits"] = metric.results[0]["hits"][:, : 3 - rank]
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        metric.evaluate(4)
+    Path(folder, f"{rank}.txt").write_text(f"{caught.type.__name__}: {caught.value}")
+    dist.destroy_process_group()
+
+
+def test_a_failure_on_the_first_process_leaves_no_other_waiting(tmp_path: Path) -> None:
+    start_two(_failing, str(tmp_path))
+    first, other = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert first.startswith("ValueError: all the input array dimensions")
+    assert other.startswith("RuntimeError: the first process failed: all the input array")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from msn_mm.few_labels import calibration
 from msn_mm.few_labels.calibration import (
     expected_calibration_error,
     fit_temperature,
@@ -96,3 +99,17 @@ def test_uncertainty_of_the_error_where_it_is_known() -> None:
 
     assert found.by_chance == pytest.approx(quantiles(0.6, 0.95)[0], abs=0.021)
     assert (found.low, found.high) == pytest.approx(quantiles(0.72, 0.025, 0.975), abs=0.021)
+
+
+def test_the_memory_does_not_grow_with_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels = drawn(2.0, n=2000)
+    predicted = probabilities(scores, 1.0)
+    tracemalloc.start()
+    found = measure_calibration(predicted, labels, seed=3)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 30 * 2**20
+    # at once, and draw by draw
+    for count in (2**23, 1):
+        monkeypatch.setattr(calibration, "_AT_ONCE", count)
+        assert measure_calibration(predicted, labels, seed=3) == found

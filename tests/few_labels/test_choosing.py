@@ -131,6 +131,17 @@ def test_what_is_impossible_is_told() -> None:
         choose(NONE, NONE, 1, "best")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_near_copies_of_labelled_images_are_suggested_where_nothing_else_is_left(
+    method: str,
+) -> None:
+    labelled = np.eye(4, dtype=np.float32)
+    # other numbers, and by the rounding of float32 no distance
+    near = labelled + np.float32(1e-30)
+    assert len(different_rows(near, labelled)) == 4
+    assert len(set(indices(near, labelled, 3, method))) == 3
+
+
 @pytest.mark.parametrize(("method", "least"), [("typical", 1.5), ("kmeans++", 1.0)])
 def test_ten_suggested_digits_show_more_classes_than_ten_random_ones(
     method: str, least: float

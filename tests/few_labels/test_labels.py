@@ -69,6 +69,11 @@ def test_a_folder_a_class(place: Path) -> None:
             "must begin with the line 'path,label'; it begins with 'file, cl",
         ),
         ("", "it begins with 'nothing'"),
+        (
+            "path,label,label\ndeep/0.png,a,b\n",
+            "has 2 columns 'label'; keep one, or rename the oth",
+        ),
+        ("path, path ,label\ndeep/0.png,x,a\n", "has 2 columns 'path'; keep one"),
         ("path,label\ngone.png,a\n", r"line 2: no image 'images/gone\.png'; correct the path"),
         (f"path,label\n{'x' * 300},a\n", "line 2: no image"),
         ("path,label\n,a\n", "line 2: a label 'a' without a path"),

@@ -13,7 +13,7 @@ from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.cli import add_cfg_options, add_out
 from msn_mm.utils.early_checks import check_config, check_paths
-from msn_mm.utils.protocol_options import NO_CHECKPOINT, not_negative, positive
+from msn_mm.utils.protocol_options import NO_CHECKPOINT, positive, random_seed
 
 HELP = "all of it on handwritten digits, with the encoder of make demo"
 DEFAULT_OUT = "work_dirs/rcdm_demo"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=positive, default=25, metavar="N", help="of sampling (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=not_negative, default=0, help="of masks and noise (default: %(default)s)"
+        "--seed", type=random_seed, default=0, help="of masks and noise (default: %(default)s)"
     )
     add_out(parser, DEFAULT_OUT)
     add_cfg_options(parser)

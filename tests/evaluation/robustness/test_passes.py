@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -82,6 +85,32 @@ def test_a_damaged_file_is_told_and_begun_anew(
     assert passes.get("key") is None
     passes.add("key", {"correct": 1, "images": 4})
     assert FinishedPasses(file).get("key") == {"correct": 1, "images": 4}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_file_that_cannot_be_read_now_loses_nothing(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passes.json"
+    passes = FinishedPasses(file)
+    FinishedPasses(file).add("another run's", {"correct": 3, "images": 4})
+    content, read = file.read_bytes(), Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path == file:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        line = f"cannot read {file}: {os.strerror(number)}; see to it"
+        with pytest.raises(UserError, match=re.escape(line)):
+            passes.add("own", {"correct": 1, "images": 4})
+        with pytest.raises(UserError, match=re.escape(line)):
+            FinishedPasses(file)
+    assert file.read_bytes() == content
+    passes.add("own", {"correct": 1, "images": 4})
+    assert len(FinishedPasses(file)) == 2
 
 
 @pytest.fixture(scope="module")
