@@ -274,6 +274,7 @@ def build_runner(
     if checkpoint is not None:
         runner._load_from = str(checkpoint)
     keep_logging(runner)
+    runner.logger.info(f"environment, config and hooks: {runner.logger.log_file}")
     for level, text in notes:
         runner.logger.log(level, text)
     return runner

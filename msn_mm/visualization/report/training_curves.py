@@ -52,6 +52,7 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Throughput", "images a second", (("images_per_s", "images a second"),)),
 )
 _UNINTERESTING = {"epoch", "iter", "step", "time", "data_time", "base_lr", "eta", "memory"}
+_UNINTERESTING |= {"val/time", "val/data_time"}
 
 
 def section(run: Run) -> Section:
