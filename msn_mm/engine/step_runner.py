@@ -16,6 +16,7 @@ from msn_mm.engine.hooks.centring_hook import check_centring
 from msn_mm.engine.log_files import quieten
 from msn_mm.engine.log_processor import SeparateTimesLogProcessor
 from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
+from msn_mm.engine.start_file import write_start
 from msn_mm.errors import UserError
 from msn_mm.utils.weights_fit import misfit
 
@@ -32,10 +33,13 @@ class StepRunner(Runner):
     def train(self) -> nn.Module:
         """Train as MMEngine does, if the hooks are there that the model needs.
 
+        The directory of the logs gets a ``start.json``.
+
         Raises:
             UserError: If the model has centres that no hook moves.
         """
         check_centring(self)
+        write_start(self)
         return super().train()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def section(run: Run) -> Section:
             [
                 ("damaged images", f"{len(bad)}" if bad else "none"),
                 ("steps skipped as not finite", f"{skipped}" if skipped else "none"),
-                ("resumes", str(max(0, len(work.starts) - 1))),
+                ("resumes", str(work.resumes)),
             ]
         )
     ]
