@@ -20,9 +20,10 @@ from mmengine.visualization.vis_backend import BaseVisBackend
 
 # How long a log that could not be written is left alone before it is tried again.
 RETRY_S = 10.0
-# How MMEngine's messages begin: the environment between dashes, the config, the hooks.
+# How messages of MMEngine begin: the environment between dashes, the config, the hooks; and
+# what it warns of at every start and save.
 _FOR_FILE = re.compile(r"\n-{60}\nSystem environment:|Config:\n|Hooks will be executed in the fol")
-_DEPRECATIONS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
+DEPRECATIONS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 _WRITING = ("add_config", "add_graph", "add_image", "add_scalar", "add_scalars", "close")
 
 
@@ -43,7 +44,7 @@ def quieten(logger: logging.Logger) -> None:
 
 
 def _is_no_deprecation(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_DEPRECATIONS)
+    return not record.getMessage().startswith(DEPRECATIONS)
 
 
 def _is_for_terminal(record: logging.LogRecord) -> bool:
