@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 import torch
 from helpers import tiny_digits
 from PIL import Image
+from safetensors.torch import load_file
 
 import msn_mm
 from msn_mm.datasets import Digits, EvaluationImages
-from msn_mm.engine.launch import load_config
+from msn_mm.engine.launch import build_runner, load_config
 from msn_mm.errors import UserError
 from msn_mm.evaluation import low_shot_accuracy
 from msn_mm.evaluation.low_shot_protocol import measure
@@ -266,6 +268,63 @@ def test_knn_takes_the_usual_numbers_that_fit() -> None:
     assert list(call("knn", "tiny.py", "one.pth", *few)["metrics"]) == ["10", "20"]
     with pytest.raises(UserError, match=r"--k 201, but there are 200 labelled images"):
         call("knn", "tiny.py", "one.pth", "--k", "201")
+
+
+@pytest.fixture(scope="module")
+def training(place: Path) -> Path:
+    """The directory of a training: two whole checkpoints, and a torn one after them."""
+    root = place / "training"
+    root.mkdir()
+    for epoch, name in enumerate(("one.pth", "two.pth"), start=1):
+        state = torch.load(place / name, weights_only=True)
+        text = (place / "tiny.py").read_text()
+        meta = {"cfg": text, "epoch": epoch, "iter": epoch, "saved_at": float(epoch)}
+        torch.save({**state, "meta": meta, "message_hub": {}}, root / f"epoch_{epoch}.pth")
+    whole = (root / "epoch_2.pth").read_bytes()
+    (root / "epoch_3.pth").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("lowshot", ["--images-per-class", "1", "--splits", "1"]),
+        ("knn", ["--k", "10"]),
+        ("masking", ["--masks", "1", "--mask-ratio", "0.5", "--max-images", "8"]),
+        ("transfer", ["--data", "data", "--labels", "20", "--splits", "1"]),
+        ("extract", ["--part", "query"]),
+        ("test", []),
+        ("linear", ["--epochs", "1", "--global-batch", "64", "--features", "cls1"]),
+        ("partial", ["--images-per-class", "2", "--splits", "1", "--epochs", "1", "--folds", "2"]),
+    ],
+)
+def test_of_a_training_s_directory_the_newest_whole_checkpoint_is_taken_and_recorded(
+    tool: str, words: list[str], training: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(ROOT / "tools" / f"{tool}.py"))["main"]
+    workers = [] if tool == "test" else ["--workers", "0"]
+    assert main(["tiny.py", "training", *words, *workers, "--out", f"of_{tool}"]) == 0
+    results = json.loads((Path(f"of_{tool}") / "results.json").read_text())
+    assert results["checkpoint"] == "training/epoch_2.pth"
+    assert len(results["checkpoint_sha256"]) == 64
+    assert "note: passing over epoch_3.pth: it was not written" in capsys.readouterr().out
+
+
+def test_the_other_readers_take_a_training_s_directory_too(training: Path) -> None:
+    found = msn_mm.extract_features("tiny.py", "training", "query", workers=0)
+    wanted = msn_mm.extract_features("tiny.py", "training/epoch_2.pth", "query", workers=0)
+    np.testing.assert_array_equal(found.features, wanted.features)
+    convert = runpy.run_path(str(ROOT / "tools" / "convert.py"))["main"]
+    assert convert(["training", "training.safetensors", "--to", "msn_mm"]) == 0
+    assert convert(["training/epoch_2.pth", "epoch.safetensors", "--to", "msn_mm"]) == 0
+    one, other = load_file("training.safetensors"), load_file("epoch.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    runner = build_runner(load_config("tiny.py"), work_dir="from_directory", load_from="training")
+    assert runner.cfg.load_from == "training/epoch_2.pth"
+    Path("torn").mkdir(exist_ok=True)
+    shutil.copy("training/epoch_3.pth", "torn")
+    with pytest.raises(UserError, match=r"'torn' has no whole checkpoint \(passing over epoch_3"):
+        call("knn", "tiny.py", "torn")
 
 
 def test_masking_gives_numbers_and_a_picture(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def log_of(folder):
         for file in folder.glob("*/vis_data/scalars.json")
         for line in file.read_text().splitlines()
     ]
-    clocks = ("time", "data_time", "images_per_s", "memory")
+    clocks = ("time", "data_time", "val/time", "val/data_time", "images_per_s", "memory")
     return [{k: v for k, v in line.items() if k not in clocks} for line in lines]
 
 

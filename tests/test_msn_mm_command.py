@@ -104,6 +104,12 @@ def test_predictions_are_those_of_tools_lowshot(capsys: pytest.CaptureFixture[st
     assert re.search(rf"^all +{len(rows)} ", said, re.MULTILINE)
 
 
+def test_fit_names_the_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("labels.csv", "--images", "labelled", "--lambd", "1", "--checkpoint", "run")
+    run("fit", *words, "--out", "my classifier.pth")
+    assert capsys.readouterr().out.endswith("\n  msn-mm predict 'my classifier.pth' IMAGES_DIR\n")
+
+
 def test_results_tell_counts_and_intervals_by_another_formula() -> None:
     results = json.loads(Path("classifier.json").read_text())
     found = results["metrics"]["estimate"]
@@ -394,6 +400,7 @@ CASES = {
     "pretrain asked --from labels.csv": r"'labels\.csv' is not a whole checkpoint",
     "pretrain asked --mirror maybe": "invalid choice: 'maybe'",
     "lable": "invalid choice: 'lable'",
+    "label-sugest": r"'label-sugest' .*\. Did you mean 'label-suggest'\? \(see msn-mm",
     "": "COMMAND",
 }
 

@@ -16,7 +16,11 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         prog="convert.py",
         description="Read a checkpoint of any known format and write it for another library.",
     )
-    parser.add_argument("source", help="a file, a Hugging Face directory or an http(s) address")
+    parser.add_argument(
+        "source",
+        help="a file, the directory of a training (its newest checkpoint) or of Hugging Face, or "
+        "an http(s) address",
+    )
     parser.add_argument("destination", nargs="?", help="where to; left out: only tell what it is")
     parser.add_argument("--to", metavar="LIBRARY", help="msn_mm, official, hf, timm, onnx, ...")
     add_reading_options(parser)
@@ -42,12 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.convert.report import reading_report, writing_report
     from msn_mm.convert.source import read_source
     from msn_mm.convert.writer import write
+    from msn_mm.engine.checkpointing import checkpoint_file
 
     told = {"heads": args.heads, "image_size": args.image_size}
     arch = dict(args.arch) | {name: value for name, value in told.items() if value is not None}
-    converted = convert(read_source(args.source, args.sha256), args.format, arch)
-    load_trunk(converted, args.source)  # nothing that does not fit is written
-    print(reading_report(converted, args.source))
+    source, passed_over = checkpoint_file(args.source)
+    for line in passed_over:
+        print(f"note: {line}")
+    converted = convert(read_source(source, args.sha256), args.format, arch)
+    load_trunk(converted, source)  # nothing that does not fit is written
+    print(reading_report(converted, source))
     if args.destination is not None:
         print(writing_report(write(converted, args.destination, args.to)))
     return 0

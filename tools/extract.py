@@ -27,7 +27,9 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     )
     parser.add_argument("config", help="the config that the checkpoint was trained with")
     parser.add_argument(
-        "checkpoint", help=f"its weights; {NO_CHECKPOINT}: those that the config builds"
+        "checkpoint",
+        help="its weights, or the directory of a training (its newest checkpoint); "
+        f"{NO_CHECKPOINT}: those that the config builds",
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--images", metavar="DIR", help="a folder of images, however deep")
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_formats(args.format)
     from msn_mm.engine.launch import default_work_dir, load_config
+    from msn_mm.evaluation.checkpoint import settled_checkpoint
     from msn_mm.evaluation.data import part_images
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.evaluation.extraction_run import start_extraction
@@ -87,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     run = start_extraction(args)
+    checkpoint = settled_checkpoint(checkpoint)
     if args.images is not None:
         parts = {"images": folder_images(cfg, args.images, args.labels)}
     else:
@@ -127,7 +131,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         format_table(
             ["checkpoint", *(name.replace("_", " ") for name in columns), "seconds"],
-            [[Path(args.checkpoint).name, *(f"{metrics[c]:,}" for c in columns), f"{seconds:.1f}"]],
+            [
+                [
+                    Path(checkpoint or NO_CHECKPOINT).name,
+                    *(f"{metrics[c]:,}" for c in columns),
+                    f"{seconds:.1f}",
+                ]
+            ],
         )
     )
     print()

@@ -22,7 +22,10 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "paper, and report its validation accuracy.",
     )
     parser.add_argument("config", help="a config of a classifier: configs/finetune_*.py")
-    parser.add_argument("checkpoint", help="what to start from, in any known format")
+    parser.add_argument(
+        "checkpoint",
+        help="what to start from, in any known format; of a training's directory its newest",
+    )
     add_out(parser, "work_dirs/<config name>")
     add_training_options(parser)
     add_cfg_options(parser)
@@ -64,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(stop)
         return stop.status
     if runner.rank == 0:
-        settings = {"started_from": args.checkpoint, "layers": layer_rates(runner.optim_wrapper)}
+        # A resumed training is not told which file of a directory its first start took.
+        source = args.checkpoint if args.resume else runner.cfg.load_from
+        settings = {"started_from": source, "layers": layer_rates(runner.optim_wrapper)}
         seconds = time.perf_counter() - started
         print(
             report_training(

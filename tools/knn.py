@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
+    extraction = start_extraction(args)
     rows = read_rows(args)
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "knn"))
-    extraction = start_extraction(args)
     extraction.check_rows(rows)
     data = labelled_data(rows[0].cfg)
     n = len(data.support)

@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_rows(args)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.distributed import collective_timeout, decided_by_first, init_distributed
-    from msn_mm.engine.launch import build_runner, default_work_dir, train
+    from msn_mm.engine.launch import build_runner, default_work_dir, load_config, train
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.evaluation.linear_recipe import LinearOptions, linear_config
     from msn_mm.evaluation.linear_report import report_linear, report_rows
@@ -138,9 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     started = time.perf_counter()
     launcher = args.launcher or ("pytorch" if "TORCHELASTIC_RUN_ID" in os.environ else "none")
+    timeout = collective_timeout(load_config(args.config, args.cfg_options))
+    world = init_distributed(launcher, timeout)
     rows = read_rows(args)
     first = rows[0].cfg
-    world = init_distributed(launcher, collective_timeout(first))
     norms = {"without": [False], "with": [True], "both": [False, True], None: None}
     options = LinearOptions(
         epochs=args.epochs,

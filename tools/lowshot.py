@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
+    extraction = start_extraction(args)
     rows = read_rows(args)
     protocol = LowShotProtocol(
         images_per_class=args.images_per_class or (),
@@ -69,7 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         mask_ratios=args.mask_ratio,
     )
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "lowshot"))
-    extraction = start_extraction(args)
     extraction.check_rows(rows, args.mask_ratio)
     data = labelled_data(rows[0].cfg)
     splits = protocol.label_splits(data)

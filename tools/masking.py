@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.visualization.masking_curve import plot_masking_curves
 
     started = time.perf_counter()
+    extraction = start_extraction(args)
     rows = read_rows(args)
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "masking"))
-    extraction = start_extraction(args)
     extraction.check_rows(rows, args.mask_ratio)
     first = rows[0].cfg
     if args.images is None:

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.utils.results import output_directory, write_results
 
     started = time.perf_counter()
+    extraction = start_extraction(args)
     rows = read_rows(args)
     protocol = LowShotProtocol(
         images_per_class=args.images_per_class or (),
@@ -79,7 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
     )
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "partial"))
-    extraction = start_extraction(args)
     if extraction.processes > 1:
         raise UserError("partial.py trains on one process; start it without torchrun")
     for row in rows:

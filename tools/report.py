@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in args.work_dirs:
         check_training_directory(path)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
+    from msn_mm.evaluation.checkpoint import settled_checkpoint
     from msn_mm.evaluation.feature_cache import FeatureCache
     from msn_mm.utils.progress import Progress
     from msn_mm.utils.results import output_directory, write_atomically, write_results
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cache=None if args.cache is None else FeatureCache(args.cache),
         layout=args.map,
     )
-    checkpoint = None if args.checkpoint is None else Path(args.checkpoint)
+    named = settled_checkpoint(args.checkpoint)
+    checkpoint = None if named is None else Path(named)
     more = [Path(path) for path in args.results]
     runs = [
         Run(WorkDir(Path(path), name, more, checkpoint), options, number)

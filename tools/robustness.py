@@ -109,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from msn_mm.visualization.corruption_chart import plot_corruptions
 
     started = time.perf_counter()
+    run = start_extraction(args)
     rows = read_rows(args)
     is_own = args.corrupt == OWN_IMAGES
     sources = Sources(
@@ -122,7 +123,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     warnings = sources.check()
     out = output_directory(args.out or default_work_dir(rows[0].cfg, "robustness"))
-    run = start_extraction(args)
     for line in warnings if run.is_first else ():
         print(f"warning: {line}", file=sys.stderr)
     finished = FinishedPasses(out / "passes.json") if run.is_first else None

@@ -19,7 +19,9 @@ def parse_args(argv: Sequence[str] | None) -> Any:
         "of a fine-tuned classifier, and of the heads of a linear evaluation.",
     )
     parser.add_argument("config", help="the config that the checkpoint was trained with")
-    parser.add_argument("checkpoint", help="a checkpoint that tools/train.py wrote")
+    parser.add_argument(
+        "checkpoint", help="a checkpoint that tools/train.py wrote, or the directory (its newest)"
+    )
     add_out(parser, "work_dirs/<config name>/test")
     parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none")
     add_cfg_options(parser)
@@ -31,9 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     check_paths(args.config, args.checkpoint, args.out)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
+    from msn_mm.engine.distributed import collective_timeout, init_distributed
     from msn_mm.engine.launch import build_runner, default_work_dir, load_config
     from msn_mm.evaluation.baselines import accuracy_table
-    from msn_mm.evaluation.checkpoint import load_weights, read_weights
+    from msn_mm.evaluation.checkpoint import load_weights, read_weights, settled_checkpoint
     from msn_mm.evaluation.finetuning import classifier_test, is_classifier, is_linear
     from msn_mm.evaluation.linear_report import summary
     from msn_mm.evaluation.protocol import bare_model, evaluation_only
@@ -45,9 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     linear = is_linear(cfg)
     whole = linear or is_classifier(cfg)
     test_cfg = classifier_test(cfg) if whole else evaluation_only(cfg)
-    state = read_weights(args.checkpoint)
+    init_distributed(args.launcher, collective_timeout(cfg))
+    checkpoint = settled_checkpoint(args.checkpoint)
+    assert checkpoint is not None
+    state = read_weights(checkpoint)
     runner = build_runner(test_cfg, launcher=args.launcher, work_dir=out)
-    load_weights(bare_model(runner.model), state, args.checkpoint)
+    load_weights(bare_model(runner.model), state, checkpoint)
     scores = runner.test()
     if runner.rank == 0:
         metric = runner.test_evaluator.metrics[0]
@@ -56,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out / "results.json",
             tool="test",
             config=args.config,
-            checkpoint=args.checkpoint,
+            checkpoint=checkpoint,
             settings={**({} if whole else metric.settings()), "cfg_options": args.cfg_options},
             metrics=metrics,
             seconds=time.perf_counter() - started,
@@ -65,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if whole:
             print("\n".join(f"{name}  {value:.2f}" for name, value in scores.items()))
         else:
-            print(accuracy_table({Path(args.checkpoint).name: metrics}))
+            print(accuracy_table({Path(checkpoint).name: metrics}))
         print(f"\nresults: {out / 'results.json'}")
     return 0
 

@@ -28,7 +28,8 @@ def parse_args(argv: Sequence[str] | None) -> Any:
     parser.add_argument(
         "--load-from",
         metavar="SRC",
-        help="start from a checkpoint of any known format: a file, a directory or an address",
+        help="start from a checkpoint of any known format: a file, a directory (of a training its "
+        "newest) or an address",
     )
     add_reading_options(parser)
     parser.add_argument(

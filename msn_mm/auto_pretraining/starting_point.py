@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from msn_mm.auto_pretraining.settings import Start
 from msn_mm.convert.architecture import ViTArchitecture
 from msn_mm.convert.format import convert
 from msn_mm.convert.source import read_source
+from msn_mm.engine.checkpointing import checkpoint_file
 from msn_mm.errors import UserError
-from msn_mm.few_labels.encoder import newest_in_directory
 
 
 def read_start(source: str) -> Start:
@@ -21,8 +19,7 @@ def read_start(source: str) -> Start:
     Raises:
         UserError: It cannot be read, or its encoder is no ViT.
     """
-    if Path(source).expanduser().is_dir():
-        source = str(newest_in_directory(Path(source).expanduser())[0])
+    source, _ = checkpoint_file(source)
     converted = convert(read_source(source))
     architecture = converted.architecture
     if not isinstance(architecture, ViTArchitecture):

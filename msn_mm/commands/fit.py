@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -94,5 +95,6 @@ def run(args: Any) -> int:
     seconds = time.perf_counter() - started
     write_results(results, "msn-mm fit", args.config, source.name, about, metrics, seconds)
     print(fit_report(fitted))
-    print(f"\nclassifier: {out}\nresults: {results}")
+    print(f"\nclassifier: {out}\nresults: {results}\n\nTo label a folder of images:")
+    print(f"  {shlex.join(['msn-mm', 'predict', str(out)])} IMAGES_DIR")
     return 0

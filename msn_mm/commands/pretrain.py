@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msn_mm.few_labels.labels import check_labels
-from msn_mm.utils.checkpoint_files import check_encoder_place
+from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.early_checks import check_folder, check_output
 from msn_mm.utils.protocol_options import above_0, add_seed
 
@@ -68,7 +68,7 @@ def run(args: Any) -> int:
     check_folder("IMAGES_DIR", args.images)
     check_output(args.out)
     if args.start is not None:
-        check_encoder_place(args.start, "--from")
+        check_checkpoint(args.start, option="--from")
     if args.labels is not None:
         check_labels(args.labels)
     # Heavy imports come after all that can be told without them: a typo is answered at once.

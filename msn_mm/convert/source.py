@@ -36,6 +36,7 @@ def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True
     Args:
         source: A file (``torch.save`` in both of its formats, safetensors), the
             index of a sharded one (``*.index.json``), a Hugging Face directory,
+            the directory of a training, whose newest whole checkpoint is taken,
             or an ``http(s)`` address of a file, which is kept in a cache.
         sha256: Hexadecimal hash, or the beginning of one, that the file must have.
         mmap: See :func:`~msn_mm.convert.torch_file.read_tensor_file`.
@@ -48,6 +49,12 @@ def read_source(source: str | Path, sha256: str | None = None, mmap: bool = True
         check_address(name)
         return _read_file(download(name, sha256), name, mmap)
     path = user_path(source, "checkpoint")
+    if path.is_dir():
+        # The engine reads its own checkpoints by this package.
+        from msn_mm.engine.checkpointing import checkpoint_file
+
+        name, _ = checkpoint_file(source)
+        path = user_path(name, "checkpoint")
     if sha256:
         _check_hash(path, sha256)
     return (_read_directory if path.is_dir() else _read_file)(path, name, mmap)

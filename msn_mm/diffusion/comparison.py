@@ -13,6 +13,7 @@ from msn_mm.diffusion.rcdm import RCDM
 from msn_mm.diffusion.sampling import Sampler
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
+from msn_mm.evaluation.checkpoint import settled_checkpoint
 from msn_mm.evaluation.rows import Row
 from msn_mm.utils.progress import Progress
 from msn_mm.utils.protocol_options import checkpoint_of
@@ -41,7 +42,7 @@ def load_rows(rows: Sequence[Row], args: Any) -> dict[str, RCDM]:
         config = args.backbone_config or first.encoder_source.get("config")
         if config is None:
             raise UserError("--backbone: give its config too, by --backbone-config")
-        told = use_encoder(first, load_config(config), checkpoint_of(backbone))
+        told = use_encoder(first, load_config(config), settled_checkpoint(checkpoint_of(backbone)))
         if told is not None:
             print(f"note: {told}", flush=True)
     for name, model in models.items():

@@ -17,6 +17,7 @@ from msn_mm.diffusion.rcdm import RCDM
 from msn_mm.diffusion.recognition_run import recognise
 from msn_mm.diffusion.training import train_rcdm
 from msn_mm.engine.launch import build_runner, load_config, train
+from msn_mm.evaluation.checkpoint import settled_checkpoint
 from msn_mm.evaluation.data import LabelledData
 from msn_mm.utils.checkpoint_files import training_checkpoints
 from msn_mm.utils.protocol_options import checkpoint_of
@@ -75,7 +76,7 @@ class Demo:
         name = stem.split("_")[0].upper()
         if len(words) == 1:
             return {name: (config, self.encoder(config, self.out / stem))}
-        checkpoint = checkpoint_of(words[1])
+        checkpoint = settled_checkpoint(checkpoint_of(words[1]))
         return {name if checkpoint else f"{name}, untrained": (config, checkpoint)}
 
     def run(self, encoders: Mapping[str, tuple[str, str | None]], started: float) -> str:

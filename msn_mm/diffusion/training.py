@@ -8,8 +8,10 @@ from typing import Any
 from mmengine.runner import Runner
 
 from msn_mm.diffusion.rcdm import RCDM
+from msn_mm.engine.distributed import collective_timeout, init_distributed
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.errors import UserError
+from msn_mm.evaluation.checkpoint import settled_checkpoint
 
 
 def train_rcdm(
@@ -23,7 +25,8 @@ def train_rcdm(
 
     Args:
         config: Of an RCDM.
-        backbone: The encoder's weights; None for those that its config builds.
+        backbone: The encoder's weights; None for those that its config builds. The
+            runner's config names the file, of a training's directory the newest whole one.
         backbone_config: The encoder's config; None for the one that ``config`` names.
         cfg_options: Changes of ``config``.
         **launch: As :func:`~msn_mm.engine.launch.build_runner`.
@@ -40,7 +43,8 @@ def train_rcdm(
     encoder = model.setdefault("encoder", {})
     if backbone_config is not None:
         encoder["config"] = backbone_config
-    encoder["checkpoint"] = backbone
+    init_distributed(launch.get("launcher", "none"), collective_timeout(cfg))
+    encoder["checkpoint"] = settled_checkpoint(backbone)
     runner = build_runner(cfg, **launch)
     train(runner)
     return runner

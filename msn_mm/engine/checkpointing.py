@@ -15,7 +15,7 @@ from mmengine.logging import HistoryBuffer
 
 from msn_mm.convert.torch_file import read_tensor_file
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import is_safetensors, training_checkpoints
+from msn_mm.utils.checkpoint_files import is_address, is_safetensors, training_checkpoints
 
 # When a checkpoint was saved (seconds since 1970), beside MMEngine's own ``meta``.
 SAVED_AT = "saved_at"
@@ -182,6 +182,30 @@ def newest_whole(
             return candidate.path, skipped
         skipped.append(f"passing over {candidate.path.name}: {fault}")
     return None, skipped
+
+
+def checkpoint_file(source: str | Path) -> tuple[str, list[str]]:
+    """Return the checkpoint that a name stands for: of a training's directory its newest whole.
+
+    Every tool that reads weights takes its checkpoint by this, and records what it got.
+
+    Args:
+        source: A file, the directory of a training or of Hugging Face, or an address.
+
+    Returns:
+        The newest whole file of a training's directory, else ``source`` as it is; and a
+        sentence for each newer file that cannot be used.
+
+    Raises:
+        UserError: It is a training's directory, and none of its files is whole.
+    """
+    directory = Path(source).expanduser()
+    if is_address(str(source)) or not directory.is_dir() or not training_checkpoints(directory):
+        return str(source), []
+    newest, skipped = newest_whole(directory)
+    if newest is None:
+        raise UserError(f"'{source}' has no whole checkpoint ({skipped[0]}); name another")
+    return str(newest), skipped
 
 
 def _newest_first(directory: Path) -> list[_Candidate]:

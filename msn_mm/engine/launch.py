@@ -6,6 +6,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmengine.runner import Runner
 
 from msn_mm.engine.batch import apply_batch, couples_images, resolve_batch
 from msn_mm.engine.build_errors import config_mistakes
+from msn_mm.engine.checkpointing import checkpoint_file
 from msn_mm.engine.config_check import (
     check_top_keys,
     check_values,
@@ -21,7 +23,7 @@ from msn_mm.engine.config_check import (
     merge_options,
 )
 from msn_mm.engine.config_text import formatted_once
-from msn_mm.engine.distributed import collective_timeout, init_distributed
+from msn_mm.engine.distributed import collective_timeout, decided_by_first, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
 from msn_mm.engine.micro_batch import settle_micro_batch
@@ -189,7 +191,8 @@ def build_runner(
         seed: overrides the config's seed.
         deterministic: ask torch for deterministic algorithms.
         load_from: a checkpoint of any known format to start from (file, directory or
-            address); default: the config's ``load_from``.
+            address; of a training's directory its newest whole one); default: the
+            config's ``load_from``. The runner's config names the file.
         load_format: the format of that checkpoint, where its keys do not tell it.
         load_arch: what else its weights do not tell; see
             :meth:`msn_mm.convert.format.Format.read`.
@@ -263,6 +266,9 @@ def build_runner(
     use_deferred_scalars(cfg)
     use_stop_signals(cfg)
     if checkpoint is None:
+        if start is not None:
+            cfg.load_from, passed_over = decided_by_first(partial(checkpoint_file, start))
+            notes += [(logging.WARNING, text) for text in passed_over]
         use_starting_weights(cfg, reading)
     # MMEngine shares its log history among runners of one name, which it makes
     # from the clock's second: number the runners of this process.
@@ -276,6 +282,7 @@ def build_runner(
     if checkpoint is not None:
         runner._load_from = str(checkpoint)
     keep_logging(runner)
+    runner.logger.info(f"environment, config and hooks: {runner.logger.log_file}")
     for level, text in notes:
         runner.logger.log(level, text)
     return runner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,35 @@ from mmengine.visualization.vis_backend import BaseVisBackend
 
 # How long a log that could not be written is left alone before it is tried again.
 RETRY_S = 10.0
+# How messages of MMEngine begin: the environment between dashes, the config, the hooks; and
+# what it warns of at every start and save.
+_FOR_FILE = re.compile(r"\n-{60}\nSystem environment:|Config:\n|Hooks will be executed in the fol")
+DEPRECATIONS = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 _WRITING = ("add_config", "add_graph", "add_image", "add_scalar", "add_scalars", "close")
+
+
+def quieten(logger: logging.Logger) -> None:
+    """Drop a logger's lines that help nobody, and keep the terminal to what happens.
+
+    Environment, config and order of hooks are 300 lines and more, which push the first
+    epochs out of sight: they go to the log file alone. MMEngine makes a ``FileClient``
+    of its own at every start and save, and warns of it: nobody can do anything about it.
+    """
+    logger.addFilter(_is_no_deprecation)
+    for handler in logger.handlers:
+        # A file's handler is a StreamHandler too.
+        if isinstance(handler, logging.StreamHandler) and not isinstance(
+            handler, logging.FileHandler
+        ):
+            handler.addFilter(_is_for_terminal)
+
+
+def _is_no_deprecation(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(DEPRECATIONS)
+
+
+def _is_for_terminal(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not _FOR_FILE.match(record.getMessage())
 
 
 def keep_logging(runner: Runner) -> None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from msn_mm.engine.hooks.centring_hook import check_centring
+from msn_mm.engine.log_files import quieten
+from msn_mm.engine.log_processor import SeparateTimesLogProcessor
 from msn_mm.engine.optimizer_steps import passes_of_a_step, steps_in
+from msn_mm.engine.start_file import write_start
 from msn_mm.errors import UserError
 from msn_mm.utils.weights_fit import misfit
 
@@ -27,10 +33,13 @@ class StepRunner(Runner):
     def train(self) -> nn.Module:
         """Train as MMEngine does, if the hooks are there that the model needs.
 
+        The directory of the logs gets a ``start.json``.
+
         Raises:
             UserError: If the model has centres that no hook moves.
         """
         check_centring(self)
+        write_start(self)
         return super().train()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -52,6 +61,29 @@ class StepRunner(Runner):
                     "it was trained with, or start from its weights with --load-from"
                 )
         return checkpoint
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build as MMEngine does; what fills screens at every start goes to the file alone."""
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
+
+    def build_log_processor(self, log_processor: Any) -> LogProcessor:
+        """Build as MMEngine does, with :class:`SeparateTimesLogProcessor` where none is named."""
+        if isinstance(log_processor, Mapping) and "type" not in log_processor:
+            return SeparateTimesLogProcessor(**log_processor)
+        return super().build_log_processor(log_processor)
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """Build as MMEngine does; batches are pinned only where a GPU takes them.
+
+        Without one torch pins nothing and warns of it. The config keeps what it says:
+        the same one may train on another machine.
+        """
+        if isinstance(dataloader, Mapping) and not torch.cuda.is_available():
+            dataloader = {**dataloader, "pin_memory": False}
+        return Runner.build_dataloader(dataloader, *args, **kwargs)
 
     def _build_param_scheduler(self, scheduler: Any, optim_wrapper: Any) -> Any:
         """Build as MMEngine does, for epochs and a training as long as their steps."""

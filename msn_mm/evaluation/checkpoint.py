@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+from mmengine.dist import is_main_process
 from torch import Tensor, nn
 
 from msn_mm.convert.format import Converted, RawCheckpoint, convert
 from msn_mm.convert.source import METADATA, read_source
+from msn_mm.engine.checkpointing import checkpoint_file
+from msn_mm.engine.distributed import decided_by_first
 from msn_mm.errors import UserError
 from msn_mm.models.ops.block_parts import num_heads
 from msn_mm.utils.weights_fit import misfit
 
 # Where checkpoints keep the trunk, the best first: MSN represents by its target.
 _PREFIXES = ("target_backbone.", "backbone.")
+
+
+def settled_checkpoint(source: str | None) -> str | None:
+    """Return the file that a tool measures and records; all processes call, and get the same.
+
+    Args:
+        source: What the user named: see
+            :func:`~msn_mm.engine.checkpointing.checkpoint_file`; ``None`` for the weights
+            that the config builds.
+
+    Raises:
+        UserError: On all processes: it is a training's directory, and holds nothing whole.
+    """
+    if source is None:
+        return None
+    file, skipped = decided_by_first(partial(checkpoint_file, source))
+    for line in skipped if is_main_process() else ():
+        print(f"note: {line}", flush=True)
+    return file
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

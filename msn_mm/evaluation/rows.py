@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
+from msn_mm.evaluation.checkpoint import settled_checkpoint
 from msn_mm.utils.protocol_options import row_words
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ class Row:
         name: What the table calls it, different for each row.
         config: The config as the user named it.
         cfg: The config.
-        checkpoint: Its weights; ``None`` for those that the config builds.
+        checkpoint: The file of its weights; ``None`` for those that the config builds.
     """
 
     name: str
@@ -38,17 +39,19 @@ class Row:
 def read_rows(args: Any) -> list[Row]:
     """Turn a command line into rows; configs are read, checkpoints are not.
 
-    ``--cfg-options`` concern the first config, which also names the data.
+    ``--cfg-options`` concern the first config, which also names the data. All
+    processes of a run call, once they have joined: a training that is still writing
+    its directory must not give them different files.
 
     Raises:
-        UserError: A config does not exist, a row has too few words, or two
-            rows have one name.
+        UserError: A config does not exist, a row has too few words, two rows have
+            one name, or a training's directory holds no whole checkpoint.
     """
     first = load_config(args.config, args.cfg_options)
     found = []
     for number, (config, checkpoint, name) in enumerate(row_words(args)):
         cfg = first if number < len(args.checkpoints) else load_config(config)
-        found.append((name, config, cfg, checkpoint))
+        found.append((name, config, cfg, settled_checkpoint(checkpoint)))
     shown = _names(
         [
             (name, config, checkpoint, "" if cfg.get("checkpoint") else ", untrained")

@@ -21,7 +21,7 @@ from msn_mm.convert.formats.own import METADATA_KEY
 from msn_mm.convert.source import METADATA, read_source
 from msn_mm.datasets import EvalCrop
 from msn_mm.datasets.pixel_window import window_setting
-from msn_mm.engine.checkpointing import newest_whole
+from msn_mm.engine.checkpointing import checkpoint_file
 from msn_mm.errors import UserError
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
 from msn_mm.evaluation.folder_images import folder_view
@@ -30,7 +30,6 @@ from msn_mm.models.backbones.masked_vit import MaskedViT
 from msn_mm.models.backbones.plain_resnet import PlainResNet
 from msn_mm.models.preprocessors.multi_view import MultiViewPreprocessor
 from msn_mm.models.readout import represent
-from msn_mm.utils.checkpoint_files import training_checkpoints
 
 # Largest relative difference between a trunk and its canonical form.
 _TOLERANCE = 1e-4
@@ -83,8 +82,8 @@ def read_encoder(
             trunk is of a kind that the file does not hold.
     """
     notes: list[str] = []
-    if checkpoint is not None and Path(checkpoint).expanduser().is_dir():
-        checkpoint, notes = newest_in_directory(Path(checkpoint).expanduser())
+    if checkpoint is not None:
+        checkpoint, notes = checkpoint_file(checkpoint)
     name = "the config's own weights" if checkpoint is None else str(checkpoint)
     if config is not None:
         converted = _of_config(config, checkpoint, name)
@@ -127,26 +126,6 @@ def _encoder_alone(converted: Converted) -> Converted:
     return dataclasses.replace(
         converted, classifier={}, extras={}, settings={}, ignored=[], missing=[]
     )
-
-
-def newest_in_directory(directory: Path) -> tuple[Path, list[str]]:
-    """Return a training's newest whole checkpoint, or a directory that is a checkpoint itself.
-
-    Args:
-        directory: Of a training, or of Hugging Face.
-
-    Returns:
-        The checkpoint, and a sentence for each newer file that cannot be used.
-
-    Raises:
-        UserError: It is a training's, and none of its files is whole.
-    """
-    if not training_checkpoints(directory):
-        return directory, []
-    newest, passed_over = newest_whole(directory)
-    if newest is None:
-        raise UserError(f"'{directory}' has no whole checkpoint ({passed_over[0]}); name another")
-    return newest, passed_over
 
 
 def _settings(converted: Converted) -> dict[str, Any]:

@@ -52,12 +52,16 @@ def check_address(address: str) -> None:
         raise UserError(f"'{address:.200}' is no address: it names no host")
 
 
-def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
+def check_checkpoint(
+    source: str | Path, mend: str = "check the path", option: str = "checkpoint"
+) -> None:
     """Refuse what cannot be a checkpoint; addresses are not tried.
 
     Args:
-        source: A file, a Hugging Face directory, or an ``http(s)`` address.
+        source: A file, the directory of a training or of Hugging Face, or an
+            ``http(s)`` address.
         mend: What to do where there is nothing.
+        option: What names it.
 
     Raises:
         UserError: There is no such thing, or it is of another kind.
@@ -65,28 +69,15 @@ def check_checkpoint(source: str | Path, mend: str = "check the path") -> None:
     if is_address(str(source)):
         check_address(str(source))
         return
-    path = user_path(source, "checkpoint")
+    path = user_path(source, option)
     if path.is_dir():
+        if training_checkpoints(path):
+            return  # which of them is whole, the reader finds out
         path = find_weights(path)
     elif not path.is_file():
         raise UserError(f"no such checkpoint: '{source}'; {mend}")
     if not path.name.endswith(INDEX):
         check_checkpoint_file(path)
-
-
-def check_encoder_place(source: str, option: str) -> None:
-    """Refuse what is neither a checkpoint nor the directory of a training that has some.
-
-    Args:
-        source: What the user gave.
-        option: What names it.
-
-    Raises:
-        UserError: As :func:`check_checkpoint`.
-    """
-    place = user_path(source, option)
-    if not (place.is_dir() and training_checkpoints(place)):
-        check_checkpoint(source)
 
 
 def check_checkpoint_file(path: Path) -> FileKind:
@@ -159,5 +150,6 @@ def find_weights(directory: Path) -> Path:
             if candidate.is_file():
                 return candidate
     raise UserError(
-        f"directory '{directory}' has no {' or '.join(WEIGHTS)}; give the checkpoint file itself"
+        f"directory '{directory}' has no {' or '.join(WEIGHTS)}, and no epoch_*.pth or iter_*.pth "
+        "of a training; give the checkpoint file itself"
     )

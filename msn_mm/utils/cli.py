@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from msn_mm.errors import UserError
+from msn_mm.errors import UserError, did_you_mean
 from msn_mm.utils.paths import user_path
 
 # A thread of a CPU training waits for its fellows several hundred times a step.
@@ -52,6 +52,16 @@ class ArgumentParser(argparse.ArgumentParser):
             if isinstance(value, str) and value.startswith("~"):
                 setattr(parsed, option, str(user_path(value, name)))
         return parsed
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse what is no choice, and name the nearest; argparse does so from Python 3.14 on."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = did_you_mean(str(value), map(str, action.choices or ()))
+            if near:
+                error.message += f".{near}"
+            raise
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")

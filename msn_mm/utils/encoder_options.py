@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from msn_mm.errors import UserError
-from msn_mm.utils.checkpoint_files import check_encoder_place
+from msn_mm.utils.checkpoint_files import check_checkpoint
 from msn_mm.utils.checkpoint_options import AUTO, add_reading_options
 from msn_mm.utils.cli import add_cfg_options
 from msn_mm.utils.early_checks import check_config
@@ -52,7 +52,7 @@ def check_encoder(args: Any) -> str | None:
     if checkpoint is None and args.config is None:
         raise UserError(f"--checkpoint {NO_CHECKPOINT} takes the config's weights: give --config")
     if checkpoint is not None:
-        check_encoder_place(checkpoint, "--checkpoint")
+        check_checkpoint(checkpoint, option="--checkpoint")
     return checkpoint
 
 

@@ -35,7 +35,8 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
         "checkpoints",
         nargs="+",
         metavar="CHECKPOINT",
-        help="weights, one row of the table each; 'none' for those that the config builds",
+        help="weights, one row of the table each: a file, an address, or the directory of a "
+        "training (its newest checkpoint); 'none' for those that the config builds",
     )
     parser.add_argument(
         "--row",

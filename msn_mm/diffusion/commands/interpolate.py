@@ -18,7 +18,9 @@ HELP = "draw samples between the representations of two images"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("config", help="the config that the RCDM was trained by")
-    parser.add_argument("checkpoint", help="the RCDM")
+    parser.add_argument(
+        "checkpoint", help="the RCDM, or the directory of its training (its newest)"
+    )
     parser.add_argument("first", metavar="A", help="an image file")
     parser.add_argument("second", metavar="B", help="another")
     parser.add_argument(
@@ -48,6 +50,7 @@ def run(args: Any) -> int:
     from msn_mm.diffusion.pictures import encoded_tiles, save_tile, tile
     from msn_mm.diffusion.sampling import SampleId
     from msn_mm.engine.launch import default_work_dir, load_config
+    from msn_mm.evaluation.checkpoint import settled_checkpoint
     from msn_mm.evaluation.extraction import Mask
     from msn_mm.utils.progress import Progress
     from msn_mm.utils.results import output_directory, write_results
@@ -56,7 +59,9 @@ def run(args: Any) -> int:
     started = time.perf_counter()
     cfg = load_config(args.config, args.cfg_options)
     out = output_directory(args.out or default_work_dir(cfg, "interpolation"))
-    model = load_rcdm(cfg, args.checkpoint)
+    checkpoint = settled_checkpoint(args.checkpoint)
+    assert checkpoint is not None
+    model = load_rcdm(cfg, checkpoint)
     images = image_files(model, [args.first, args.second])
     ends = conditions_of(model, images, [0, 1], Mask())
     shares = torch.linspace(0.0, 1.0, args.points, device=ends.device)[:, None]
@@ -81,7 +86,7 @@ def run(args: Any) -> int:
         out / "results.json",
         tool="rcdm interpolate",
         config=args.config,
-        checkpoint=args.checkpoint,
+        checkpoint=checkpoint,
         settings={
             "images": [args.first, args.second],
             "points": args.points,

@@ -72,7 +72,8 @@ def run(args: Any) -> int:
         return stop.status
     if runner.rank == 0:
         seconds = time.perf_counter() - started
-        told = {"backbone": backbone, "backbone_config": args.backbone_config}
+        source = runner.cfg.model.encoder.checkpoint
+        told = {"backbone": source, "backbone_config": args.backbone_config}
         print(
             report_training(
                 runner, Path(args.config), args.cfg_options, seconds, "rcdm train", told

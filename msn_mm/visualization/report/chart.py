@@ -17,6 +17,10 @@ from msn_mm.visualization.page_parts import Markup, csv_of, embedded_json, joine
 
 _WIDTH, _HEIGHT = 420, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 408, 12, 214
+# Of a digit in the widest usual font, at the 13 pixels of the style sheet.
+_DIGIT = 8.3
+# Such axes have no places between two numbers that a reader could go by.
+_COUNTS = ("epoch", "iteration")
 COLOURS = 10
 At = Callable[[float, float], tuple[float, float]]
 """From values to the place of a point in the drawing."""
@@ -41,7 +45,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line with its meaning written on it."""
+    """A horizontal line; what it means stands in the legend, where no curve runs through it."""
 
     value: float
     text: str
@@ -100,28 +104,32 @@ def draw(chart: Chart) -> Markup:
         heights += [y - e for (_, y), e in zip(s.points, s.spread, strict=False)]
     y_low, y_high = chart.y_range or _padded(*_extent(heights))
     y_ticks = [y for y in _ticks(y_low, y_high) if y_low <= y <= y_high]
-    x_ticks = [x for x in _ticks(x_low, x_high) if x_low <= x <= x_high]
+    x_ticks = _ticks(x_low, x_high, whole=chart.x_label in _COUNTS)
+    x_ticks = [x for x in x_ticks if x_low <= x <= x_high]
+    y_texts = _numbers(y_ticks)
+    left = max(_LEFT, round(_DIGIT * max(map(len, y_texts), default=0)) + 9)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1)
         up = (min(max(y, y_low), y_high) - y_low) / ((y_high - y_low) or 1)
-        return _LEFT + across * (_RIGHT - _LEFT), _BOTTOM - up * (_BOTTOM - _TOP)
+        return left + across * (_RIGHT - left), _BOTTOM - up * (_BOTTOM - _TOP)
 
     parts = [
         Markup(
             '<svg class="plot" viewBox="0 0 {} {}" role="img" tabindex="0" aria-label="{}">'
         ).format(_WIDTH, _HEIGHT, _spoken(chart, series))
     ]
-    for tick, text in zip(y_ticks, _numbers(y_ticks), strict=True):
+    for tick, text in zip(y_ticks, y_texts, strict=True):
         y = at(x_low, tick)[1]
         parts.append(
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
                 '<text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _RIGHT, _LEFT - 7, _px(y + 4), text, y=_px(y))
+            ).format(left, _RIGHT, left - 7, _px(y + 4), text, y=_px(y))
         )
     for tick, text in zip(x_ticks, _numbers(x_ticks), strict=True):
-        x = at(tick, y_low)[0]
+        # A long number at the right end stays within the drawing.
+        x = min(at(tick, y_low)[0], _WIDTH - _DIGIT * len(text) / 2)
         parts.append(
             Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(
                 _px(x), _BOTTOM + 16, text
@@ -131,16 +139,15 @@ def draw(chart: Chart) -> Markup:
         Markup(
             '<line class="axis" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
             '<text x="{}" y="{}" text-anchor="middle">{}</text>'
-        ).format(_LEFT, _RIGHT, (_LEFT + _RIGHT) / 2, _BOTTOM + 33, chart.x_label, y=_BOTTOM)
+        ).format(left, _RIGHT, (left + _RIGHT) / 2, _BOTTOM + 33, chart.x_label, y=_BOTTOM)
     )
     parts += [_line(place, s, at, chart) for place, s in enumerate(series)]
     for level in chart.levels:
         y = at(x_low, level.value)[1]
         parts.append(
-            Markup(
-                '<line class="level" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
-                '<text class="level-text" x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(_LEFT, _RIGHT, _RIGHT - 2, _px(y + 14), level.text, y=_px(y))
+            Markup('<line class="level" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+                left, _RIGHT, y=_px(y)
+            )
         )
     parts.append(
         Markup('<line class="cursor" x1="0" x2="0" y1="{}" y2="{}"/></svg>').format(_TOP, _BOTTOM)
@@ -149,7 +156,7 @@ def draw(chart: Chart) -> Markup:
     data = {
         "x_label": chart.x_label,
         "x_range": [x_low, x_high],
-        "x_pixels": [_LEFT, _RIGHT],
+        "x_pixels": [left, _RIGHT],
         "reach": (places[-1] - places[0]) / max(len(places) - 1, 1) * 0.75,
         "series": [
             {"x": [_short(x) for x, _ in s.points], "y": [_short(y) for _, y in s.points]}
@@ -163,7 +170,12 @@ def draw(chart: Chart) -> Markup:
         chart.title,
         chart.y_label,
         joined(parts),
-        joined(_legend(_look(place, chart.dashes), s.name) for place, s in enumerate(series)),
+        joined(
+            [
+                *(_legend(_look(place, chart.dashes), s.name) for place, s in enumerate(series)),
+                *(_level_legend(level) for level in chart.levels),
+            ]
+        ),
         embedded_json(data),
     )
 
@@ -199,6 +211,13 @@ def _legend(look: str, name: str) -> Markup:
     ).format(name, look=look)
 
 
+def _level_legend(level: Level) -> Markup:
+    return Markup(
+        '<li><svg viewBox="0 0 26 10" aria-hidden="true"><path class="level" d="M0 5H26"/></svg>'
+        "<span>{}</span></li>"
+    ).format(level.text)
+
+
 def _look(place: int, dashes: bool) -> str:
     """Colour and pattern of a line; after the colours the pattern alone tells series apart."""
     dash = (place if dashes else place // COLOURS) % 3
@@ -217,8 +236,10 @@ def _extent(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    return [float(tick) for tick in MaxNLocator(5).tick_values(low, high)]
+def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Return round numbers from ``low`` to ``high``; whole ones where there are two or more."""
+    whole = whole and math.floor(high) > math.ceil(low)
+    return [float(tick) for tick in MaxNLocator(5, integer=whole).tick_values(low, high)]
 
 
 def _from_zero(low: float, high: float) -> tuple[float, float]:

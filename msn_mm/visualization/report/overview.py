@@ -23,6 +23,10 @@ from msn_mm.visualization.report.run import Run
 def section(run: Run) -> Section:
     """Tell config, versions, machine and time of a run."""
     body: list[Markup] = [pairs(facts(run).items())]
+    if run.work.earlier_trainings:
+        begun = when(run.work.starts[0].name)
+        text = f"The page shows the training that was begun anew here at {begun}; left out: "
+        body.insert(0, paragraph(text + _earlier(run.work.earlier_trainings) + ".", "note"))
     downloads = []
     try:
         text = run.work.cfg.pretty_text
@@ -67,7 +71,9 @@ def facts(run: Run) -> dict[str, Any]:
     found["trained for"] = duration(meta.get("seconds"))
     if work.starts:
         found["started"] = when(work.starts[0].name)
-        found["resumed"] = f"{len(work.starts) - 1} times" if len(work.starts) > 1 else "never"
+        found["resumed"] = _times(work.resumes)
+    if work.earlier_trainings:
+        found["left out"] = _earlier(work.earlier_trainings)
     saved_at = meta.get("saved_at")
     if isinstance(saved_at, int | float) and saved_at > 0:
         found["last saved"] = datetime.fromtimestamp(saved_at).strftime("%Y-%m-%d %H:%M")
@@ -88,6 +94,14 @@ def duration(seconds: Any) -> str | None:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def _earlier(count: int) -> str:
+    return f"{count} earlier training{'s' * (count > 1)} of this directory"
 
 
 def when(start: str) -> str:

@@ -52,6 +52,7 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ("Throughput", "images a second", (("images_per_s", "images a second"),)),
 )
 _UNINTERESTING = {"epoch", "iter", "step", "time", "data_time", "base_lr", "eta", "memory"}
+_UNINTERESTING |= {"val/time", "val/data_time"}
 
 
 def section(run: Run) -> Section:
@@ -119,7 +120,6 @@ def charts_of(history: History, num_prototypes: int | None) -> tuple[list[Chart]
     percent = {n: c for n, c in accuracies.items() if "top" in n}
     if percent:
         series = [Series(accuracy_name(name), curve) for name, curve in percent.items()]
-        lowest = min(y for s in series for _, y in s.points)
         charts.insert(
             min(1, len(charts)),
             Chart(
@@ -127,13 +127,21 @@ def charts_of(history: History, num_prototypes: int | None) -> tuple[list[Chart]
                 series,
                 "epoch",
                 "top-1 (%)",
-                y_range=(math.floor(lowest / 10) * 10.0, 100.0),
+                y_range=_percent_range(series),
                 dots=True,
             ),
         )
     others = {n: c for n, c in train.items() if n not in _UNINTERESTING}
     others |= {n: c for n, c in accuracies.items() if n not in percent}
     return charts, [Chart(n, [Series(n, c)], history.unit, n) for n, c in others.items()]
+
+
+def _percent_range(series: Sequence[Series]) -> tuple[float, float]:
+    """Return whole percents around the points, with room for their dots, within 0 and 100."""
+    values = [y for s in series for _, y in s.points]
+    room = max(1.0, 0.06 * (max(values) - min(values)))
+    low, high = math.floor(min(values) - room), math.ceil(max(values) + room)
+    return float(max(0, low)), float(min(100, high))
 
 
 def accuracy_name(scalar: str) -> str:
@@ -185,5 +193,9 @@ def overlaid(histories: dict[str, History]) -> Sequence[Chart]:
             continue
         unit = next(iter(histories.values())).unit
         series = [Series(run, curve) for run, curve in curves.items()]
-        charts.append(Chart(title, series, unit, y_label, dots="top" in name, dashes=True))
+        is_percent = "top" in name
+        y_range = _percent_range(series) if is_percent else None
+        charts.append(
+            Chart(title, series, unit, y_label, y_range=y_range, dots=is_percent, dashes=True)
+        )
     return charts

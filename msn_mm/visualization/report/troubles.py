@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msn_mm.engine.log_files import DEPRECATIONS
 from msn_mm.utils.results import Table
 from msn_mm.visualization.page_parts import (
     Download,
@@ -22,8 +23,6 @@ from msn_mm.visualization.report.run import Run
 # The page names so many damaged files; the download names all.
 _MOST_FILES = 200
 _UNREADABLE = "unreadable image "
-# Said by the stack at every start; nothing is wrong.
-_EVERY_START = ('"FileClient" will be deprecated', '"HardDiskBackend" is the alias')
 
 
 def section(run: Run) -> Section:
@@ -36,7 +35,7 @@ def section(run: Run) -> Section:
             [
                 ("damaged images", f"{len(bad)}" if bad else "none"),
                 ("steps skipped as not finite", f"{skipped}" if skipped else "none"),
-                ("resumes", str(max(0, len(work.starts) - 1))),
+                ("resumes", str(work.resumes)),
             ]
         )
     ]
@@ -101,6 +100,6 @@ def _warnings(run: Run) -> dict[str, int]:
     found: dict[str, int] = {}
     for start in run.work.starts:
         for text, count in start.warnings.items():
-            if not text.startswith((_UNREADABLE, *_EVERY_START)):
+            if not text.startswith((_UNREADABLE, *DEPRECATIONS)):
                 found[text] = found.get(text, 0) + count
     return found

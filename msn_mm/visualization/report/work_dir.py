@@ -1,10 +1,13 @@
-"""What a training's directory holds, read defensively: it may be half written, or resumed often."""
+"""What a training's directory holds, read defensively: it may be half written, or resumed often.
+
+Of several trainings in one directory it is the last one alone.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +22,11 @@ from msn_mm.errors import UserError
 from msn_mm.utils.checkpoint_files import training_checkpoints
 from msn_mm.utils.early_checks import check_training_directory
 from msn_mm.visualization.curves import History, find_scalars, read_history
+from msn_mm.visualization.report.starts import Start, last_training, lines_of, read_starts
 
 TOOL = "report"
-_START = re.compile(r"\d{8}_\d{6}")
-# MMEngine's log tells the machine in its first lines and trouble anywhere.
+# MMEngine's log tells the machine in its first lines.
 _HEADER_LINES = 60
-_WARNING = re.compile(r"- (WARNING|ERROR) - (.*)")
 
 
 @dataclass(frozen=True)
@@ -63,23 +65,6 @@ class Results:
     def program(self) -> str:
         """The tool without its command: ``rcdm`` of ``rcdm sample``."""
         return self.tool.partition(" ")[0]
-
-
-@dataclass(frozen=True)
-class Start:
-    """One process of the training: the first, or one that resumed it.
-
-    Attributes:
-        name: When it started, as MMEngine names its directory.
-        first: Iteration of its first line in the log of scalars, if any.
-        last: Of its last one.
-        warnings: Warnings and errors of its log, by text how often.
-    """
-
-    name: str
-    first: int | None
-    last: int | None
-    warnings: Mapping[str, int]
 
 
 @dataclass
@@ -126,8 +111,10 @@ class WorkDir:
 
     @cached_property
     def history(self) -> History:
-        """The logged scalars, of all starts in one."""
-        return read_history(find_scalars(self.path))
+        """The logged scalars, of all starts of the training in one."""
+        left_out = {start.name for start in self._left_out}
+        found = find_scalars(self.path)
+        return read_history(path for path in found if path.parent.parent.name not in left_out)
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -138,7 +125,7 @@ class WorkDir:
         """
         if self.checkpoint_asked is not None:
             return self.checkpoint_asked
-        found, damaged = newest_whole(self.path)
+        found, damaged = newest_whole(self.path, self._is_own)
         if found is None:
             told = f" (damaged: {damaged[0]})" if damaged else ""
             raise UserError(f"{self.path} holds no whole checkpoint yet{told}")
@@ -171,7 +158,7 @@ class WorkDir:
     @cached_property
     def results(self) -> list[Results]:
         """What tools measured, below the directory and where the user said; by path."""
-        files = set(self.path.rglob("results.json"))
+        files = {path for path in self.path.rglob("results.json") if self._is_newer(path)}
         for place in self.more_results:
             files |= {place} if place.is_file() else set(place.rglob("results.json"))
         found = (_read_results(path) for path in sorted(files))
@@ -182,13 +169,42 @@ class WorkDir:
         return [one for one in self.results if one.program in tools]
 
     @cached_property
+    def _trainings(self) -> tuple[list[Start], list[Start], int]:
+        return last_training(read_starts(self.path))
+
+    @property
     def starts(self) -> list[Start]:
         """The processes of the training, in order."""
-        return [
-            Start(place.name, *_steps(place / "vis_data" / "scalars.json"), _warnings(place))
-            for place in sorted(self.path.iterdir())
-            if place.is_dir() and _START.fullmatch(place.name)
-        ]
+        return self._trainings[0]
+
+    @property
+    def resumes(self) -> int:
+        """How often the training was resumed."""
+        return sum(start.resumed for start in self.starts)
+
+    @property
+    def earlier_trainings(self) -> int:
+        """How many trainings ran in the directory before this one; nothing is shown of them."""
+        return self._trainings[2]
+
+    @property
+    def _left_out(self) -> list[Start]:
+        return self._trainings[1]
+
+    def _is_own(self, meta: Mapping[str, Any]) -> bool:
+        """Whether no start of an earlier training saved a checkpoint; MMEngine names it there."""
+        saved_by = str(meta.get("experiment_name"))
+        return not any(saved_by.endswith(start.name) for start in self._left_out)
+
+    def _is_newer(self, results: Path) -> bool:
+        """Whether results were written after the training began, of several in the directory."""
+        if not self._left_out:
+            return True
+        try:
+            began = (self.path / self.starts[0].name / "vis_data" / "config.py").stat().st_mtime
+            return results.stat().st_mtime >= began
+        except OSError:
+            return True
 
     @cached_property
     def environment(self) -> dict[str, str]:
@@ -199,7 +215,7 @@ class WorkDir:
                 return {str(key): str(value) for key, value in told.items() if value is not None}
         for log in sorted(self.path.glob("*/*.log"), reverse=True):
             found = {}
-            for line in _lines(log, _HEADER_LINES):
+            for line in lines_of(log, _HEADER_LINES):
                 told = re.match(
                     r"\s+(Python|PyTorch|TorchVision|OpenCV|MMEngine|GPU [\d,]+): (.*)", line
                 )
@@ -255,36 +271,3 @@ def _read_results(path: Path) -> Results | None:
     except (OSError, ValueError, RecursionError):
         return None
     return Results(path, content) if isinstance(content, dict) and "tool" in content else None
-
-
-def _steps(scalars: Path) -> tuple[int | None, int | None]:
-    steps = []
-    for line in _lines(scalars):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("iter"), int):
-            steps.append(record["iter"])
-    return (steps[0], steps[-1]) if steps else (None, None)
-
-
-def _warnings(place: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for log in sorted(place.glob("*.log")):
-        for line in _lines(log):
-            found = _WARNING.search(line)
-            if found:
-                counts[found[2]] = counts.get(found[2], 0) + 1
-    return counts
-
-
-def _lines(path: Path, most: int | None = None) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file):
-                if most is not None and number >= most:
-                    return
-                yield line.rstrip("\n")
-    except OSError:
-        return

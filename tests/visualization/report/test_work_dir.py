@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers import run, tiny_digits
 from PIL import Image
 
 from msn_mm.engine.launch import load_config
@@ -17,12 +20,14 @@ from msn_mm.evaluation.tables import heading
 from msn_mm.models.heads.dino_head import DINOHead
 from msn_mm.registry import MODELS
 from msn_mm.visualization.page_parts import csv_of, html_table
-from msn_mm.visualization.report import prototypes, rcdm
+from msn_mm.visualization.report import overview, prototypes, rcdm
 from msn_mm.visualization.report.chart import thin
 from msn_mm.visualization.report.evaluations import is_published_data, tables_of
 from msn_mm.visualization.report.feature_map import place_points
+from msn_mm.visualization.report.overview import facts, when
 from msn_mm.visualization.report.prototypes import assign
 from msn_mm.visualization.report.run import Options, Run
+from msn_mm.visualization.report.starts import read_starts
 from msn_mm.visualization.report.training_curves import num_prototypes_of
 from msn_mm.visualization.report.work_dir import Results, WorkDir, names_of
 from tests.visualization.report.trained import report
@@ -34,7 +39,59 @@ def test_a_resumed_training_is_one(trained: Path) -> None:
     assert [at for at, _ in work.history.train["loss"]] == pytest.approx(np.arange(2, 13, 2) / 4)
     assert work.checkpoint.name == "epoch_3.pth" and work.saved["meta"]["epoch"] == 3
     assert [one.tool for one in work.results] == ["knn"]
+    assert (work.resumes, work.earlier_trainings) == (1, 0)
+    assert facts(Run(work, Options()))["resumed"] == "once"
     assert num_prototypes_of(work.cfg) == 8
+
+
+@pytest.fixture(scope="module")
+def used_again(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the training above, in which another one was begun without --resume."""
+    place = tmp_path_factory.mktemp("again") / "digits"
+    shutil.copytree(trained, place)
+    last = max(start.name for start in read_starts(place))
+    while time.strftime("%Y%m%d_%H%M%S") <= last:  # a start is named by its second
+        time.sleep(0.1)
+    options = {"default_hooks.logger.interval": 2, "default_hooks.checkpoint.interval": 1}
+    run(tiny_digits(**options, **{"train_cfg.max_epochs": 2}), place)
+    return place
+
+
+def test_starts_say_whether_they_resumed(used_again: Path) -> None:
+    first, second, third = sorted(used_again.glob("*/start.json"))
+    told = [json.loads(file.read_text())["resumed_from"] for file in (first, second, third)]
+    assert told[0] is None and told[1].endswith("/epoch_2.pth") and told[2] is None
+    assert [start.resumed for start in read_starts(used_again)] == [False, True, False]
+
+
+@pytest.mark.parametrize("by", ["start.json", "the log"])
+def test_a_training_begun_anew_in_a_used_directory_is_shown_alone(
+    by: str, used_again: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "digits"
+    shutil.copytree(used_again, place)
+    if by == "the log":
+        for file in place.glob("*/start.json"):
+            file.unlink()
+    work = WorkDir(place, "digits")
+    assert [(start.first, start.last) for start in work.starts] == [(2, 8)]
+    assert (work.resumes, work.earlier_trainings) == (0, 1)
+    assert [at for at, _ in work.history.train["loss"]] == pytest.approx([0.5, 1, 1.5, 2])
+    assert [at for at, _ in work.history.val["knn/top1"]] == [2]
+    # epoch_3.pth and its evaluation are the earlier training's
+    assert work.checkpoint.name == "epoch_2.pth" and work.results == []
+    told = facts(Run(work, Options()))
+    assert told["left out"] == "1 earlier training of this directory"
+    assert told["started"] == when(work.starts[0].name) and told["resumed"] == "never"
+    page = str(overview.section(Run(work, Options())).body)
+    assert f"begun anew here at {told['started']}; left out: 1 earlier training of" in page
+    # one more that ended before its first logged step leaves the page as it is
+    (place / "29990101_000000" / "vis_data").mkdir(parents=True)
+    assert WorkDir(place, "digits").earlier_trainings == 1
+    # and until the new one has saved, the page has no checkpoint
+    for name in ("epoch_1.pth", "epoch_2.pth"):
+        (place / name).unlink()
+    assert WorkDir(place, "digits").checkpoint_or_none is None
 
 
 def test_half_a_directory_says_what_is_missing(
