@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from msn_mm.__main__ import main
-from msn_mm.auto_pretraining import speed
+from msn_mm.auto_pretraining import running, speed
 from msn_mm.auto_pretraining.record import read_record
 from msn_mm.convert.resnet import ResNetArchitecture
-from msn_mm.engine.launch import load_config
+from msn_mm.engine.launch import build_runner, load_config
 from msn_mm.errors import UserError
 from tests.helpers import assert_same
+from tests.test_resume_signals import Signal
 
 ROOT = Path(__file__).resolve().parent.parent
 COUNT, LABELLED = 160, 5
@@ -129,6 +131,20 @@ def test_an_expert_gets_the_same_training_from_the_config() -> None:
 
 def _epochs(out: Path) -> list[Path]:
     return sorted(out.glob("epoch_*.pth"), key=lambda path: int(path.stem[6:]))
+
+
+def test_a_stopped_run_tells_its_own_way_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        runner = build_runner(*args, **kwargs)
+        runner.register_hook(Signal(signal.SIGTERM, 1))
+        return runner
+
+    monkeypatch.setattr(running, "build_runner", signalled)
+    assert main([*WORDS, "--out", str(tmp_path / "stopped")]) == 128 + signal.SIGTERM
+    (line,) = {x for x in capsys.readouterr().out.splitlines() if x.startswith("SIGTERM: ")}
+    assert line.endswith("; go on by the same command") and "--resume" not in line
 
 
 def test_a_run_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from msn_mm.auto_pretraining.record import CONFIG
 from msn_mm.engine.hooks.durable_checkpoint_hook import DurableCheckpointHook
 from msn_mm.engine.hooks.settled_stop_hook import SettledStopHook
+from msn_mm.engine.hooks.stop_signal_hook import StopSignalHook
 from msn_mm.engine.launch import build_runner, load_config, train
 from msn_mm.engine.summary import report_training
 from msn_mm.errors import UserError
@@ -62,6 +63,9 @@ def run_config(out: Path) -> Done:
     with _warnings_alone() as shown:
         runner = build_runner(cfg, work_dir=out, resume=bool(training_checkpoints(out)))
         shown.give_back(runner.logger)
+    for hook in runner.hooks:
+        if isinstance(hook, StopSignalHook):
+            hook.how_to_go_on = "by the same command"
     try:
         train(runner)
     except FloatingPointError as error:

@@ -163,7 +163,7 @@ def _train(args: Any, record: Record, root: str | None, out: Path) -> int:
         try:
             done = run_config(out)
         except TrainingStopped as stop:
-            print(f"{stop}; go on by the same command")
+            print(stop)
             return stop.status
         finished = {"epochs": done.epochs, "seconds": done.seconds, "reason": done.reason}
         record = dataclasses.replace(record, finished=finished)

@@ -41,6 +41,9 @@ class StopSignalHook(Hook):
             ``None``: when the environment has ``MSN_MM_REQUEUE=1``, as
             ``tools/slurm_train.sh`` sets it.
 
+    Attributes:
+        how_to_go_on: What the last line of a stopped run says of it.
+
     Raises:
         ValueError: when a signal has no such name.
         TrainingStopped: in training, once all is saved.
@@ -57,6 +60,7 @@ class StopSignalHook(Hook):
             raise ValueError(f"signals: there is no signal '{unknown[0]}'")
         self.signals = [signal.Signals[name] for name in signals]
         self.requeue = requeue
+        self.how_to_go_on = "with --resume"
         self._received = 0
         self._received_at = 0.0
         self._agreed = 0
@@ -129,7 +133,7 @@ class StopSignalHook(Hook):
         raise TrainingStopped(self._agreed, line)
 
     def _requeued(self, runner: Runner, environ: Mapping[str, str] = os.environ) -> str:
-        by_hand = "go on with --resume"
+        by_hand = f"go on {self.how_to_go_on}"
         wanted = environ.get(_REQUEUE) == "1" if self.requeue is None else self.requeue
         job = environ.get("SLURM_JOB_ID")
         if not wanted or job is None:
