@@ -45,6 +45,7 @@ from msn_mm.utils.checkpoint_options import AUTO
 from msn_mm.utils.config_files import resolve_config_path
 from msn_mm.utils.host_memory import keep_freed_memory
 from msn_mm.utils.lost_process import telling_lost_process
+from msn_mm.utils.paths import user_path
 
 _RUNNERS_BUILT = itertools.count(1)
 _EVALUATION = ("val_dataloader.", "test_dataloader.")
@@ -210,7 +211,8 @@ def build_runner(
     if launcher != "none":
         cfg.setdefault("model_wrapper_cfg", ConfigDict(world.wrapper_cfg()))
     cfg.setdefault("default_scope", SCOPE)
-    cfg.work_dir = str(work_dir or cfg.get("work_dir") or default_work_dir(cfg))
+    out = work_dir or cfg.get("work_dir") or default_work_dir(cfg)
+    cfg.work_dir = str(user_path(out, "work_dir"))
 
     plan = None
     if cfg.get("train_dataloader") is not None:

@@ -19,6 +19,7 @@ from msn_mm.engine.bound import Measured
 from msn_mm.engine.loops.exact_epoch_loop import ExactEpochLoop
 from msn_mm.engine.optimizer_steps import passes_of_a_step
 from msn_mm.registry import LOOPS
+from msn_mm.utils.cpu_cores import cpu_cores
 
 _ROUNDS = 3
 _WARM_UP = 2
@@ -110,7 +111,7 @@ class MeasuringLoop(ExactEpochLoop):
             processes=get_world_size(),
             accumulation=passes,
             workers=loader.num_workers,
-            cores=max(1, _cores() // processes_here),
+            cores=max(1, cpu_cores() // processes_here),
             on_gpu=device.type == "cuda",
             threads=torch.get_num_threads(),
             memory=_memory(device),
@@ -193,10 +194,6 @@ def _own_clock() -> float:
     except (OSError, ValueError, IndexError):
         waited_ns = 0
     return time.perf_counter() - waited_ns * 1e-9
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory(device: torch.device) -> float | None:

@@ -47,7 +47,7 @@ class MultiViewPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != len(std) or not mean or min(std) <= 0:
-            raise ValueError(f"mean and std must be alike in length, std positive: {mean}, {std}")
+            raise UserError(f"mean and std must be alike in length, std positive: {mean}, {std}")
         shape = (1, len(mean), 1, 1)
         # Kept on the scale of the operations, [0, 1].
         self.register_buffer("mean", torch.tensor(mean).view(shape) / 255, persistent=False)
