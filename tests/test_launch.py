@@ -76,6 +76,7 @@ def test_a_broken_config_is_told_in_one_line(tmp_path: Path, text: str, words: s
         ({"optim_wrapper.optimizer.lrr": 1}, r"\(AdamW\) has no 'lrr'. Did you mean 'lr'"),
         ({"train_dataloader.num_wokers": 2}, "Did you mean 'num_workers'"),
         ({"custom_hooks.0.windw": 3}, "Did you mean 'window'"),
+        ({"batch_size": 3}, "no 'batch_size'. Did you mean '[a-z]+_batch_size'"),
         ({"max_epochs": 3}, "no 'max_epochs'. Did you mean 'train_cfg.max_epochs'"),
         ({"optim_wrapper.optimizr.lr": 1}, "Did you mean 'optim_wrapper.optimizer'"),
         ({"model": "ToyModel"}, r"dict in the config; set what is in it, such as model.type="),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from msn_mm.engine.log_files import quieten
 from tests.helpers import run, tiny_digits
 
 
@@ -74,3 +76,14 @@ def test_a_validation_s_times_have_tags_of_their_own(
     for record in validations:
         assert {"val/time", "val/data_time"} <= record.keys()
         assert not {"time", "data_time"} & record.keys()
+
+
+def test_a_line_that_cannot_be_put_into_words_ends_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = logging.getLogger("of this test")
+    logger.propagate = False
+    logger.addHandler(logging.StreamHandler())
+    quieten(logger)
+    logger.warning("%d images", "three")
+    assert "Logging error" in capsys.readouterr().err

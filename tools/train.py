@@ -72,8 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_checkpoint(args.load_from)
     # Heavy imports come after all that can be told without them: a typo is answered at once.
     from msn_mm.engine.launch import build_runner, load_config, train
-    from msn_mm.engine.micro_batch import build_on_meta
-    from msn_mm.engine.parts_check import check_parts, check_train_folder
+    from msn_mm.engine.parts_check import check_train_folder
     from msn_mm.engine.stopped import TrainingStopped
     from msn_mm.engine.summary import report_training
 
@@ -91,7 +90,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("LOCAL_RANK", "0")
     started = time.perf_counter()
     check_train_folder(cfg)
-    check_parts(cfg, build_on_meta(cfg))
     runner = build_runner(
         cfg,
         launcher=args.launcher,

@@ -64,6 +64,9 @@ _VIT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("no_embed_class", "dynamic_img_size", "scale_attn_norm", "scale_mlp_norm"), _is_flag
     ),
+    # Of which MaskedViT makes nothing, so that they change no network.
+    **dict.fromkeys(("dynamic_img_pad", "pool_include_prefix"), _is_flag),
+    **dict.fromkeys(("embed_norm_layer", "device", "dtype"), lambda value: value is None),
     "fc_norm": _or_none(_is_flag),
     **dict.fromkeys(("name", "global_pool", "pos_embed", "weight_init"), _is_name),
     **dict.fromkeys(("act_layer", "norm_layer"), _or_none(_is_name)),

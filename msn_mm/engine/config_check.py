@@ -180,7 +180,7 @@ def _check_kind(dotted: str, node: Mapping[str, Any], value: Any) -> None:
         if key in arguments and arguments[key].default is inspect.Parameter.empty:
             raise UserError(f"--cfg-options {dotted}=None: {node['type']} needs it")
     is_number = isinstance(before, int | float) and not isinstance(before, bool)
-    if isinstance(before, Mapping) and not isinstance(value, Mapping) and value is not None:
+    if isinstance(before, Mapping) and isinstance(value, str | int | float):
         inner = next(iter(k for k in ("name", "type", *before) if k in before), "key")
         raise UserError(
             f"--cfg-options {dotted}={value}: it is a dict in the config; set what is in it, such "
@@ -206,7 +206,7 @@ def _check_new_key(node: Mapping[str, Any], parts: list[str]) -> None:
         near = did_you_mean(key, set(accepted) | set(node))
         if not parent:
             elsewhere = next(_places_of(key, node), None)
-            near = near if elsewhere is None else f" Did you mean '{elsewhere}'?"
+            near = near or (f" Did you mean '{elsewhere}'?" if elsewhere else "")
         owner = f"'{'.'.join(parts[:-1])}'" if parent else "the config"
         kind = f" ({node['type']})" if "type" in node else ""
         raise UserError(f"--cfg-options {'.'.join(parts)}: {owner}{kind} has no '{key}'.{near}")

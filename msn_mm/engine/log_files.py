@@ -44,11 +44,12 @@ def quieten(logger: logging.Logger) -> None:
 
 
 def _is_no_deprecation(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(DEPRECATIONS)
+    # As it was given: what cannot be put into words fails where it is written.
+    return not str(record.msg).startswith(DEPRECATIONS)
 
 
 def _is_for_terminal(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.INFO or not _FOR_FILE.match(record.getMessage())
+    return record.levelno > logging.INFO or not _FOR_FILE.match(str(record.msg))
 
 
 def keep_logging(runner: Runner) -> None:

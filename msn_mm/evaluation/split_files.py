@@ -42,8 +42,8 @@ def save_splits(
         directory: Where to; made if missing.
         splits: Indices into the support set.
         names: Name of each image of the support set.
-        earlier: Files that an earlier call wrote. Those of the same columns in this
-            directory that are not written again are removed; no other file is.
+        earlier: Files that an earlier call wrote into a directory of this name. Those of
+            the same columns that are not written again are removed; no other file is.
 
     Returns:
         The paths, in the order of columns and splits.
@@ -62,10 +62,12 @@ def save_splits(
     for path, content in contents.items():
         write_atomically(path, content)
     # Those of an earlier call would be taken for more splits of their column.
-    listed = {Path(file).resolve() for file in earlier}
+    # By name: the paths are those that the earlier call saw from where it ran.
+    folder = Path(directory).resolve().name
+    listed = {path.name for path in map(Path, earlier) if path.parent.name == folder}
     for column in splits:
         for old in set(Path(directory).glob(f"{_stem(column)}_*.txt")) - set(contents):
-            if old.resolve() in listed:
+            if old.name in listed:
                 old.unlink(missing_ok=True)
     return list(contents)
 

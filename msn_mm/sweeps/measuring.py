@@ -12,7 +12,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from msn_mm import __version__
 from msn_mm.errors import UserError
 from msn_mm.evaluation.data import labelled_data
 from msn_mm.evaluation.encoder import FrozenEncoder, build_encoder
@@ -56,12 +55,12 @@ class Measuring:
 
     @cached_property
     def _asked_of(self) -> dict[str, str]:
-        """What tells the images, their labels and the code that measures from any others."""
+        """What tells the images and their labels from any others."""
         parts = {
             "support": (self.data.support, self.data.support_labels),
             "query": (self.data.query, self.data.query_labels),
         }
-        return {"msn_mm": __version__} | {k: asked_images(*part) for k, part in parts.items()}
+        return {name: asked_images(*part) for name, part in parts.items()}
 
     def of_place(self, place: RunPlace) -> dict[str, Any]:
         """Measure a finished run, or read what was measured before.

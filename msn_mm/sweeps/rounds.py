@@ -24,6 +24,7 @@ from msn_mm.sweeps.training import (
 from msn_mm.utils.results import format_table, output_directory
 
 _LOCK = ".lock"
+_STOPPED_BY = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Sweeping:
@@ -61,7 +62,7 @@ class Sweeping:
                 place.check()
         self.measuring = Measuring(sweep)
         self._lock: Any = None
-        self._handler: Any = None
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Sweeping:
         output_directory(self.out)
@@ -74,11 +75,13 @@ class Sweeping:
                 f"{self.out} is in use by another sweep, or by a training that a killed one left "
                 "running; wait for it, or end it"
             ) from error
-        self._handler = signal.signal(signal.SIGTERM, stop_by_signal)
+        # A terminal that closes sends SIGHUP, and not to the training, which has its own session.
+        self._handlers = {s: signal.signal(s, stop_by_signal) for s in _STOPPED_BY}
         return self
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGTERM, self._handler)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         self._lock.close()
 
     def run(self) -> None:

@@ -171,3 +171,17 @@ def test_a_name_that_is_not_utf_8_is_told_before_anything_is_written(
     with pytest.raises(UserError, match="is not UTF-8 and cannot be a line"):
         save_splits(tmp_path, {"1": [np.array([0])]}, [name])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_an_earlier_call_go_wherever_it_was_called_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, labels = _set()
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    earlier = save_splits("o/splits", draw_splits(labels, (1,), splits=3), names)
+    own = tmp_path / "o/splits/1_07.txt"
+    own.write_text("mine\n")
+    monkeypatch.chdir(tmp_path / "sub")
+    save_splits("../o/splits", draw_splits(labels, (1,), splits=1), names, map(str, earlier))
+    assert sorted(path.name for path in own.parent.iterdir()) == ["1_00.txt", "1_07.txt"]

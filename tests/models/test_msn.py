@@ -68,12 +68,26 @@ class OwnTerms(OwnForward):
         return terms._replace(cross_entropy=7 * terms.cross_entropy)
 
 
+class OwnPrior(OwnForward):
+    def log_prior(self, prototypes):
+        return super().log_prior(prototypes)
+
+
+class CompiledTerms(MSNLoss):
+    def __init__(self):
+        super().__init__()
+        self.terms = super().terms
+
+
 def test_a_loss_is_called_as_it_is_or_refused(monkeypatch):
-    for kind in (OwnForward, OwnTerms, torch.nn.Identity):
+    for kind in (OwnForward, OwnTerms, OwnPrior, CompiledTerms, torch.nn.Identity):
         monkeypatch.setitem(MODELS.module_dict, kind.__name__, kind)
     plain = tiny_msn().train().loss(views())
     own = tiny_msn(loss=dict(type="OwnTerms")).train().loss(views())
     assert own["loss_msn"].item() == pytest.approx(7 * plain["loss_msn"].item())
+    for kind in ("OwnPrior", "CompiledTerms"):
+        same = tiny_msn(loss=dict(type=kind)).train().loss(views())
+        assert same["loss_msn"].item() == plain["loss_msn"].item()
     with pytest.raises(UserError, match=r"OwnForward overrides forward\(\), which MSN does not"):
         tiny_msn(loss=dict(type="OwnForward"))
     with pytest.raises(UserError, match=r"Identity has no terms\(\); MSN trains by terms\(\) and"):

@@ -42,8 +42,9 @@ def test_a_stopped_sweep_lets_its_training_save_and_goes_on(place: Place) -> Non
     assert tool("train").parse_args(place.calls[2]["argv"]).resume is True
 
 
-def test_ctrl_c_lets_a_training_save_too(place: Place) -> None:
-    """A terminal sends SIGINT to the whole group of its processes."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_terminal_lets_a_training_save_too(place: Place, number: signal.Signals) -> None:
+    """It sends Ctrl-C, and that it closes, to the whole group of its processes."""
     place.does(msn__seed_0="slow")
     script = place.tools / "call.py"
     script.write_text(
@@ -55,8 +56,8 @@ def test_ctrl_c_lets_a_training_save_too(place: Place) -> None:
     while not (place.out / "msn/seed_0/at_work").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 128 + signal.SIGINT
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 128 + number
     assert (place.out / "msn/seed_0/epoch_1.pth").is_file(), "it was let save"
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from torch.utils.flop_counter import FlopCounterMode
 
 from msn_mm.engine.launch import load_config
 from msn_mm.errors import UserError
-from msn_mm.registry import MODELS
+from msn_mm.registry import HOOKS, MODELS
 from msn_mm.utils.dry_run import Plan, dry_run, make_plan
 from msn_mm.utils.training_cost import TrainingCost
 from msn_mm.utils.vit_cost import ViTShape
@@ -53,6 +54,39 @@ def test_the_plan_of_the_largest_model() -> None:
     assert plan.memory is not None
     assert plan.memory.optimizer == 8 * plan.trained
     assert torch.cuda.is_available() or plan.memory.total > 10 * 2**30  # nothing was allocated
+
+
+class ForeignHook(Hook):
+    """Does what only a training may do."""
+
+    def __init__(self, folder: str) -> None:
+        Path(folder, "made").touch()
+
+
+def test_a_plan_builds_nothing_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HOOKS.module_dict, "ForeignHook", ForeignHook)
+    cfg = tiny()
+    cfg.custom_hooks = [
+        dict(type="EmptyCacheHook", priority="LOW"),
+        dict(type="ForeignHook", folder=str(tmp_path)),
+        *cfg.custom_hooks,
+    ]
+    metric = dict(type="LowShotMetric")
+    for evaluator in (
+        metric,
+        [metric],
+        dict(metrics=metric),
+        dict(type="Evaluator", metrics=[metric]),
+    ):
+        cfg.val_evaluator = evaluator
+        make_plan(cfg)
+    assert not list(tmp_path.iterdir())
+    cfg.val_evaluator = dict(metrics=[dict(type="LowShotMetrik")])
+    with pytest.raises(UserError, match="no metric is registered as 'LowShotMetrik'"):
+        make_plan(cfg)
+    cfg.val_evaluator = metric
+    cfg.optim_wrapper.type = "AmpOptimWrapper"  # asks for a GPU when it is built
+    make_plan(cfg)
 
 
 def test_flops_sum_over_the_views() -> None:

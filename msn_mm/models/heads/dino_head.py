@@ -40,7 +40,7 @@ class WeightNormLinear(nn.Linear):
         alone would move the targets by a hundredth, and this weight's gradients by several.
         """
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(exact(x), self.rows())
+            return F.linear(exact(x), exact(self.rows()))
 
     def rows(self) -> Tensor:
         """Return the rows ``(K, P)``, with their lengths."""

@@ -26,8 +26,10 @@ def check_loss(loss: nn.Module, method: str, *called: str) -> None:
             "inherit from the method's own loss"
         )
     order = type(loss).__mro__
-    defined = {name: next(i for i, c in enumerate(order) if name in vars(c)) for name in called}
-    if next(i for i, c in enumerate(order) if "forward" in vars(c)) < min(defined.values()):
+    # The class from which all that is called comes; those before it are the loss's own.
+    own = next((i for i, c in enumerate(order) if any(n in vars(c) for n in called)), 0)
+    parts = {n for c in order[:own] for n in vars(c) if not n.startswith("__")}
+    if {n for n in parts if hasattr(order[own], n)} == {"forward"}:
         raise UserError(
             f"model.loss: {kind} overrides forward(), which {method} does not call; override "
             f"{' or '.join(f'{name}()' for name in called)}"

@@ -79,7 +79,10 @@ def _can_be_told(block: nn.Module) -> bool:
     own = vars(block).get("forward")
     if own is None:
         return True
-    known = inspect.signature(own).parameters.values()
+    try:
+        known = inspect.signature(own).parameters.values()
+    except (TypeError, ValueError):  # of compiled code
+        return False
     return any(p.name == "cls_only" or p.kind is p.VAR_KEYWORD for p in known)
 
 
