@@ -175,7 +175,7 @@ def test_weights_are_timm_s():
         (dict(img_size=32, patch_size=64), "larger than img_size"),
         (dict(embed_dim=100, num_heads=3), "do not fit"),
         (dict(embed_dims=100), "no setting 'embed_dims'. Did you mean 'embed_dim'"),
-        (dict(dynamic_img_pads=True), "no setting 'dynamic_img_pad'"),
+        (dict(dynamic_img_pads=True), "no setting 'dynamic_img_pads'"),
         (dict(patch_drop_rate=0.5), "leave it out and set mask_ratio"),
     ],
 )
