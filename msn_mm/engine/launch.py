@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -23,6 +23,7 @@ from msn_mm.engine.config_check import (
     merge_options,
 )
 from msn_mm.engine.config_text import formatted_once
+from msn_mm.engine.data_root import hand_on_data_root
 from msn_mm.engine.distributed import collective_timeout, decided_by_first, init_distributed
 from msn_mm.engine.fsdp.settle import runner_class, settle_sharding
 from msn_mm.engine.log_files import keep_logging
@@ -102,7 +103,7 @@ def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
         cfg["data_root"] = options[DATA_ROOT_KEY]
     check_values(cfg)
     check_windows(cfg)
-    _hand_on_data_root(cfg)
+    hand_on_data_root(cfg)
     # evaluation data whose place the user named stays there
     merge_options(cfg, {key: options[key] for key in options if key.startswith(_EVALUATION)})
     return cfg
@@ -117,43 +118,6 @@ def _drop_lent_names(cfg: Config) -> None:
     """
     for key in [key for key in cfg if key.startswith("_")]:
         cfg.pop(key)
-
-
-def _hand_on_data_root(cfg: Config) -> None:
-    """Write a top-level ``data_root`` into the innermost training data set.
-
-    Evaluation data that lay in the same place moves along, and so does a ``val``
-    or ``test`` folder beside a ``train`` folder, to the new place's side; other
-    data stays.
-    """
-    loader = cfg.get("train_dataloader")
-    if cfg.get("data_root") is None or loader is None:
-        return
-    dataset = loader.get("dataset")
-    while isinstance(dataset, Mapping) and isinstance(dataset.get("dataset"), Mapping):
-        dataset = dataset["dataset"]
-    if not isinstance(dataset, dict):
-        return
-    before, dataset["data_root"] = dataset.get("data_root"), cfg["data_root"]
-    for name in ("val_dataloader", "test_dataloader"):
-        _move_data(cfg.get(name), before, cfg["data_root"])
-
-
-def _move_data(node: Any, before: Any, after: Any) -> None:
-    if not isinstance(node, dict):
-        return
-    own = node.get("data_root")
-    if before is not None and own is not None:
-        if own == before:
-            node["data_root"] = after
-        elif _is_beside(PurePath(own), PurePath(before)):
-            node["data_root"] = str(PurePath(after).parent / PurePath(own).name)
-    for child in node.values():
-        _move_data(child, before, after)
-
-
-def _is_beside(folder: PurePath, train: PurePath) -> bool:
-    return train.name == "train" and folder in (train.with_name("val"), train.with_name("test"))
 
 
 def default_work_dir(cfg: Config, tool: str | None = None) -> str:
