@@ -231,12 +231,16 @@ def test_the_tool_itself_is_killed_and_resumed(
     out = tmp_path / "run"
     tool = [sys.executable, "tools/train.py", str(config), "--out", str(out)]
     options = ["--cfg-options", f"default_hooks.checkpoint.backend_args={SLOW}"]
+    # The run that it is compared with had one thread, and sums in its order.
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log_of(out).open("ab") as log:
-        process = subprocess.Popen([*tool, *options], cwd=ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen([*tool, *options], cwd=ROOT, stdout=log, stderr=log, env=environ)
         while process.poll() is None and not (out / "epoch_3.pth").is_file():
             time.sleep(0.01)
         process.kill()
         assert process.wait() == -signal.SIGKILL, said(out)
-        subprocess.run([*tool, "--resume"], cwd=ROOT, stdout=log, stderr=log, check=True)
+        subprocess.run(
+            [*tool, "--resume"], cwd=ROOT, stdout=log, stderr=log, check=True, env=environ
+        )
     assert "resuming from" in said(out)
     assert_same(content(out), uninterrupted)

@@ -59,8 +59,12 @@ def test_a_killed_sweep_ends_where_an_undisturbed_one_does(tmp_path: Path) -> No
     while not list((tmp_path / "killed/pmsn/seed_0").glob("epoch_*.pth")):
         assert killed.poll() is None, killed.communicate()[0]
         time.sleep(0.1)
-    os.killpg(killed.pid, signal.SIGKILL)
+    # As a machine that goes down: the training, which has a session of its own, too.
+    trainings = Path(f"/proc/{killed.pid}/task/{killed.pid}/children").read_text().split()
+    for pid in (killed.pid, *map(int, trainings)):
+        os.killpg(pid, signal.SIGKILL)
     killed.communicate()
+    assert trainings
     assert not (tmp_path / "killed/pmsn/seed_0/results.json").exists()
 
     again = start(file, tmp_path / "killed")
