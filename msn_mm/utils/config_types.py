@@ -1,4 +1,4 @@
-"""Whether a config's ``type`` means a class: by name, by name with a scope, or by itself."""
+"""Whether a config's ``type`` means a class: by name, by scope or path and name, or by itself."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ def builds(config: Mapping[str, Any], *names: str, default: str = "") -> bool:
     if isinstance(kind, type):
         return kind.__name__ in names and kind.__module__.partition(".")[0] in _SCOPES
     scope, _, name = str(kind).rpartition(".")
-    return name in names and scope in _SCOPES
+    return name in names and scope.partition(".")[0] in _SCOPES
