@@ -8,6 +8,9 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
+from msn_mm.errors import UserError
+from msn_mm.utils.results import write_atomically
+
 START_FILE = "start.json"
 _RESUMED_FROM = "resumed_from"
 
@@ -18,8 +21,8 @@ def write_start(runner: Runner) -> None:
         return
     told = {_RESUMED_FROM: str(runner._load_from) if runner._resume else None}
     # A page that knows less is no reason to end a training.
-    with contextlib.suppress(OSError):
-        Path(runner.log_dir, START_FILE).write_text(json.dumps(told) + "\n", encoding="utf-8")
+    with contextlib.suppress(OSError, UserError):
+        write_atomically(Path(runner.log_dir, START_FILE), f"{json.dumps(told)}\n".encode())
 
 
 def is_resume(log_dir: Path) -> bool | None:
